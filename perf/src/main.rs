@@ -1,0 +1,3 @@
+//! What measures Strongroom beside its rivals.
+
+fn main() {}

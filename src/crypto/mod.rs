@@ -1,0 +1,1 @@
+//! Ciphers of the data path and their dispatch; nothing else.

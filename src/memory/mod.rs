@@ -1,0 +1,5 @@
+//! Memory that the data path works in.
+
+mod segment;
+
+pub use segment::Segment;
