@@ -1,5 +1,16 @@
 //! Memory that the data path works in.
+//!
+//! [`Arena`] is the hugepage memory of one reactor, [`BufferPool`] cuts it into [`Buffer`]s, a [`Segment`] names memory
+//! that somebody else owns, and [`Secret`] keeps keys where they are neither dumped nor swapped.
 
+mod arena;
+mod buffer;
+mod pool;
+mod secret;
 mod segment;
 
+pub use arena::{Arena, ArenaError, HugePages, Pages};
+pub use buffer::Buffer;
+pub use pool::{BufferPool, LARGEST_BUFFER, PAGE};
+pub use secret::{Secret, SecretError};
 pub use segment::Segment;

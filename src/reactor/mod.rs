@@ -1,0 +1,373 @@
+//! A reactor: one thread, pinned to one core, that serves queues by running to completion.
+//!
+//! It runs slot tasks ([`task`]), hands their operations to the kernel in batches and takes in the completions ([`ring`]), keeps timers
+//! and a mailbox, and sleeps in io_uring when there has been nothing to do for a while. A reactor shares nothing with other
+//! reactors; they reach it by [`Remote::post`].
+
+mod affinity;
+mod clock;
+mod file;
+mod mailbox;
+mod offload;
+mod ring;
+mod socket;
+mod stats;
+mod sync;
+mod task;
+mod timer;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::memory::{Arena, ArenaError, BufferPool, HugePages, Pages};
+
+pub use affinity::{allowed_cpus, pin_current_thread};
+pub use clock::{Clock, Ticks};
+pub use file::File;
+pub use offload::offload;
+pub use ring::{Ring, RingFeatures};
+pub use socket::{SendBatch, Socket};
+pub use stats::ReactorStats;
+pub use sync::{Event, Handoff, WaitList};
+pub use task::yield_now;
+
+use mailbox::{Mailbox, Message};
+use task::Executor;
+use timer::Timers;
+
+/// How many turns a reactor spins before it looks at the clock again while it has nothing to do.
+const SPINS_PER_LOOK: u32 = 64;
+
+/// How a reactor is set up.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReactorConfig {
+    /// MiB of buffers.
+    pub memory_mib: usize,
+    /// What to do about hugepages.
+    pub hugepages: HugePages,
+    /// Entries of the submission queue.
+    pub ring_entries: u32,
+    /// Microseconds without work after which the reactor sleeps; 0 = never.
+    pub idle_us: u64,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> Self {
+        Self { memory_mib: 128, hugepages: HugePages::Prefer, ring_entries: 512, idle_us: 200 }
+    }
+}
+
+/// Why a reactor did not start.
+#[derive(Debug, Error)]
+pub enum ReactorError {
+    /// No memory.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+    /// No io_uring.
+    #[error(
+        "reactor on core {core}: io_uring cannot be set up: {source}; Linux 5.15 or newer with io_uring allowed is needed"
+    )]
+    Ring {
+        /// The core.
+        core: usize,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// The core cannot be had.
+    #[error("reactor: cannot run on core {core}: {source}; choose among the allowed cores")]
+    Pin {
+        /// The core.
+        core: usize,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// The thread or its eventfd could not be made.
+    #[error("reactor on core {core}: cannot be started: {source}")]
+    Start {
+        /// The core.
+        core: usize,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+}
+
+/// What a reactor got at its start; for the start-up report.
+#[derive(Clone, Debug)]
+pub struct StartReport {
+    /// The core that it is pinned to.
+    pub core: usize,
+    /// Bytes of buffers.
+    pub memory: usize,
+    /// On which pages.
+    pub pages: Pages,
+    /// Kernel features in use.
+    pub ring: RingFeatures,
+}
+
+/// The reactor of the current thread: what tasks hold.
+#[derive(Clone)]
+pub struct Reactor(Rc<Core>);
+
+struct Core {
+    // The ring comes first: it is dropped before the buffers that the kernel knows.
+    ring: Ring,
+    buffers: Rc<BufferPool>,
+    tasks: Executor,
+    timers: Timers,
+    clock: Clock,
+    mailbox: Arc<Mailbox>,
+    stats: Arc<ReactorStats>,
+    stopping: Cell<bool>,
+    idle_after: Option<Duration>,
+}
+
+impl Reactor {
+    fn start(
+        core: usize,
+        config: &ReactorConfig,
+        mailbox: Arc<Mailbox>,
+        stats: Arc<ReactorStats>,
+    ) -> Result<Self, ReactorError> {
+        let workers = affinity::other_cpus(core);
+        pin_current_thread(core).map_err(|source| ReactorError::Pin { core, source })?;
+        let arena = Arena::new(config.memory_mib << 20, config.hugepages)?;
+        let ring = Ring::new(config.ring_entries, &arena, mailbox.eventfd())
+            .map_err(|source| ReactorError::Ring { core, source })?;
+        if let Some(cpus) = workers {
+            ring.keep_workers_on(&cpus);
+        }
+        let clock = Clock::get();
+        Ok(Self(Rc::new(Core {
+            ring,
+            buffers: BufferPool::new(arena),
+            tasks: Executor::new(task::enrol(&mailbox)),
+            timers: Timers::new(clock),
+            clock,
+            mailbox,
+            stats,
+            stopping: Cell::new(false),
+            idle_after: (config.idle_us > 0).then(|| Duration::from_micros(config.idle_us)),
+        })))
+    }
+
+    /// Adds a task. It lives until it is finished; a reactor stops only when all its tasks are.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.0.tasks.spawn(task);
+    }
+
+    /// The ring.
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.0.ring
+    }
+
+    /// The buffers.
+    pub fn buffers(&self) -> &Rc<BufferPool> {
+        &self.0.buffers
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Completes when `duration` has passed.
+    pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + '_ {
+        self.0.timers.sleep(duration)
+    }
+
+    /// Whether the reactor was asked to stop: tasks finish what they have and end.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.get()
+    }
+
+    fn run(&self) {
+        self.0.tasks.enter(|| {
+            let mut idle = Idle::default();
+            loop {
+                if self.turn() {
+                    idle = Idle::default();
+                } else if self.0.stopping.get() && self.0.tasks.alive() == 0 {
+                    return;
+                } else {
+                    self.rest(&mut idle);
+                }
+            }
+        });
+    }
+
+    /// One turn of the poll loop; false if there was nothing to do.
+    #[inline]
+    fn turn(&self) -> bool {
+        let core = &*self.0;
+        let mut work = 0;
+        while let Some(message) = core.mailbox.take() {
+            match message {
+                Message::Run(job) => job(self),
+                Message::Wake(task) => core.tasks.wake(task),
+            }
+            work += 1;
+        }
+        work += core.tasks.run_ready();
+        work += match core.ring.turn() {
+            Ok(done) => done,
+            // Without its ring a reactor can neither finish nor refuse a command: the process cannot go on honestly.
+            Err(e) => panic!("io_uring_enter failed: {e}"),
+        };
+        work += core.timers.expire();
+        work > 0
+    }
+
+    /// Spins while storage works or the idle time is not over; sleeps otherwise.
+    fn rest(&self, idle: &mut Idle) {
+        let core = &*self.0;
+        std::hint::spin_loop();
+        let Some(idle_after) = core.idle_after else { return };
+        if core.ring.storage_in_flight() > 0 || !idle.is_over(&core.clock, idle_after) {
+            return;
+        }
+        let timeout = core.timers.next_in();
+        if timeout.is_some_and(|t| t < idle_after) || !core.mailbox.fall_asleep() {
+            return;
+        }
+        core.stats.count_sleep();
+        if let Err(e) = core.ring.wait(timeout) {
+            panic!("io_uring_enter failed: {e}");
+        }
+        core.mailbox.awake();
+        if core.ring.take_eventfd_fired() {
+            core.mailbox.clear_eventfd();
+        }
+        *idle = Idle::default();
+    }
+}
+
+/// Since when a reactor has had nothing to do.
+#[derive(Default)]
+struct Idle {
+    spins: u32,
+    since: Option<Ticks>,
+}
+
+impl Idle {
+    fn is_over(&mut self, clock: &Clock, limit: Duration) -> bool {
+        self.spins += 1;
+        if !self.spins.is_multiple_of(SPINS_PER_LOOK) {
+            return false;
+        }
+        let now = clock.now();
+        let since = *self.since.get_or_insert(now);
+        now.since(since) >= clock.ticks(limit)
+    }
+}
+
+/// A reactor as other threads see it.
+#[derive(Clone)]
+pub struct Remote {
+    core: usize,
+    mailbox: Arc<Mailbox>,
+    stats: Arc<ReactorStats>,
+}
+
+impl Remote {
+    /// The core that the reactor is pinned to.
+    pub fn core(&self) -> usize {
+        self.core
+    }
+
+    /// Runs `job` on the reactor's thread.
+    pub fn post(&self, job: impl FnOnce(&Reactor) + Send + 'static) {
+        self.mailbox.run(Box::new(job));
+    }
+
+    /// Runs `job` on the reactor's thread and waits for its answer; not to be called on a reactor.
+    pub fn call<T: Send + 'static>(&self, job: impl FnOnce(&Reactor) -> T + Send + 'static) -> T {
+        let (answer, result) = std::sync::mpsc::sync_channel(1);
+        self.post(move |reactor| {
+            // The caller waits, so the channel is open.
+            let _ = answer.send(job(reactor));
+        });
+        result.recv().expect("the reactor runs until it is stopped and joined")
+    }
+
+    /// What the reactor counts.
+    pub fn stats(&self) -> &ReactorStats {
+        &self.stats
+    }
+
+    /// Asks the reactor to stop once its tasks are finished.
+    pub fn stop(&self) {
+        self.post(|reactor| reactor.0.stopping.set(true));
+    }
+}
+
+/// A running reactor.
+pub struct ReactorThread {
+    remote: Remote,
+    report: StartReport,
+    thread: JoinHandle<()>,
+}
+
+impl ReactorThread {
+    /// Starts a reactor pinned to `core`.
+    pub fn start(core: usize, config: &ReactorConfig) -> Result<Self, ReactorError> {
+        let start_error = |source| ReactorError::Start { core, source };
+        let mailbox = Arc::new(Mailbox::new().map_err(start_error)?);
+        let stats = Arc::new(ReactorStats::default());
+        let remote = Remote { core, mailbox: mailbox.clone(), stats: stats.clone() };
+        let config = config.clone();
+        let (started, outcome) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(format!("reactor-{core}"))
+            .spawn(move || {
+                let reactor = match Reactor::start(core, &config, mailbox, stats) {
+                    Ok(reactor) => reactor,
+                    Err(e) => return drop(started.send(Err(e))),
+                };
+                let report = StartReport {
+                    core,
+                    memory: reactor.buffers().arena().len(),
+                    pages: reactor.buffers().arena().pages().clone(),
+                    ring: reactor.ring().features().clone(),
+                };
+                drop(started.send(Ok(report)));
+                reactor.run();
+            })
+            .map_err(start_error)?;
+        let report = outcome.recv().expect("the thread reports before it ends")?;
+        Ok(Self { remote, report, thread })
+    }
+
+    /// The handle for other threads.
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// What the reactor got.
+    pub fn report(&self) -> &StartReport {
+        &self.report
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the thread to end; `stop` comes before.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            panic!("reactor-{} panicked", self.remote.core);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

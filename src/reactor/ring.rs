@@ -1,0 +1,496 @@
+//! The reactor's io_uring: operations as futures, submission in batches, and the memory that the kernel may still touch.
+//!
+//! An operation's buffer moves into the ring's table when the operation is submitted and comes back with its completion. A future that
+//! is dropped early leaves the buffer there, asks the kernel to cancel, and the buffer is freed when the completion has come: memory
+//! is never reused under the kernel. A full submission queue makes the operation wait; nothing is lost.
+//!
+//! Invariants: `user_data` of every entry is the index of its row in `ops`, or [`NO_OPERATION`]; a row is reused only after its completion.
+//! Facts: io_uring_setup(2), io_uring_enter(2).
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use io_uring::{IoUring, opcode, squeue, types};
+
+use crate::memory::{Arena, Buffer};
+
+use super::socket::SendBatch;
+
+/// `user_data` of entries that nobody waits for.
+const NO_OPERATION: u64 = u64::MAX;
+/// `user_data` of the poll on the mailbox's eventfd.
+const EVENTFD: u64 = u64::MAX - 1;
+/// Slots in the table of registered files.
+const FIXED_FILES: u32 = 4096;
+/// The kernel takes at most 1 GiB as one registered buffer (io_uring_register(2), IORING_REGISTER_BUFFERS).
+const LARGEST_REGISTERED: usize = 1 << 30;
+
+/// What an operation owns while the kernel carries it out.
+pub(super) enum Keep {
+    Nothing,
+    Buffer(Buffer),
+    Send(Box<SendBatch>),
+}
+
+/// A row of the operation table.
+enum Row {
+    Unused,
+    /// Waits for the completion, and for the task to come back.
+    InFlight {
+        waker: Waker,
+        keep: Keep,
+        storage: bool,
+    },
+    Done {
+        result: i32,
+        keep: Keep,
+    },
+    /// The future is gone; the completion frees what is kept.
+    Abandoned {
+        _keep: Keep,
+        storage: bool,
+    },
+}
+
+/// Which kernel features the ring uses; for the start-up report.
+#[derive(Clone, Debug, Default)]
+pub struct RingFeatures {
+    /// `IORING_SETUP_SINGLE_ISSUER`.
+    pub single_issuer: bool,
+    /// `IORING_SETUP_DEFER_TASKRUN`.
+    pub defer_taskrun: bool,
+    /// `IORING_SETUP_COOP_TASKRUN`.
+    pub coop_taskrun: bool,
+    /// Buffers are registered, or why not.
+    pub fixed_buffers: Option<String>,
+    /// Files are registered.
+    pub fixed_files: bool,
+}
+
+impl RingFeatures {
+    /// A few words for people.
+    pub fn describe(&self) -> String {
+        let mut words = Vec::new();
+        if self.single_issuer {
+            words.push("SINGLE_ISSUER".to_owned());
+        }
+        if self.defer_taskrun {
+            words.push("DEFER_TASKRUN".to_owned());
+        }
+        if self.coop_taskrun {
+            words.push("COOP_TASKRUN".to_owned());
+        }
+        words.push(match &self.fixed_buffers {
+            None => "registered buffers".to_owned(),
+            Some(why) => format!("no registered buffers ({why})"),
+        });
+        words.push(if self.fixed_files { "registered files" } else { "no registered files" }.to_owned());
+        words.join(", ")
+    }
+}
+
+/// The io_uring of one reactor.
+pub struct Ring {
+    uring: RefCell<IoUring>,
+    ops: RefCell<Vec<Row>>,
+    unused: RefCell<Vec<u32>>,
+    /// Tasks that found the submission queue full.
+    waiting: RefCell<VecDeque<Waker>>,
+    in_flight: Cell<usize>,
+    storage_in_flight: Cell<usize>,
+    eventfd: RawFd,
+    eventfd_armed: Cell<bool>,
+    eventfd_fired: Cell<bool>,
+    free_files: RefCell<Vec<u32>>,
+    features: RingFeatures,
+}
+
+impl Ring {
+    /// Makes the ring on the calling thread, which is the only one that may use it, and registers the arena.
+    pub(super) fn new(entries: u32, arena: &Arena, eventfd: RawFd) -> io::Result<Self> {
+        let (uring, mut features) = build(entries)?;
+        features.fixed_buffers = register_arena(&uring, arena);
+        features.fixed_files = uring.submitter().register_files_sparse(FIXED_FILES).is_ok();
+        let free_files = if features.fixed_files { (0..FIXED_FILES).rev().collect() } else { Vec::new() };
+        let rows = entries as usize * 4;
+        Ok(Self {
+            uring: RefCell::new(uring),
+            ops: RefCell::new(Vec::with_capacity(rows)),
+            unused: RefCell::new(Vec::with_capacity(rows)),
+            waiting: RefCell::new(VecDeque::with_capacity(rows)),
+            in_flight: Cell::new(0),
+            storage_in_flight: Cell::new(0),
+            eventfd,
+            eventfd_armed: Cell::new(false),
+            eventfd_fired: Cell::new(false),
+            free_files: RefCell::new(free_files),
+            features,
+        })
+    }
+
+    /// What the kernel gave.
+    pub fn features(&self) -> &RingFeatures {
+        &self.features
+    }
+
+    /// Whether buffers of the arena may be named as registered ones.
+    pub(super) fn has_fixed_buffers(&self) -> bool {
+        self.features.fixed_buffers.is_none()
+    }
+
+    /// Operations on storage that the kernel still works on: while there are some, the reactor polls.
+    pub(super) fn storage_in_flight(&self) -> usize {
+        self.storage_in_flight.get()
+    }
+
+    /// Lets the kernel's workers for blocking operations run on `cpus` only: not on the reactors' cores.
+    pub(super) fn keep_workers_on(&self, cpus: &libc::cpu_set_t) {
+        // An older kernel refuses; its workers then share the reactor's core.
+        let _ = self.uring.borrow().submitter().register_iowq_aff(cpus);
+    }
+
+    /// Puts a descriptor into the table of registered files.
+    pub(super) fn register_file(&self, fd: RawFd) -> Option<u32> {
+        let slot = self.free_files.borrow_mut().pop()?;
+        if self.uring.borrow().submitter().register_files_update(slot, &[fd]).is_ok() {
+            return Some(slot);
+        }
+        self.free_files.borrow_mut().push(slot);
+        None
+    }
+
+    /// Takes a descriptor out of the table of registered files.
+    pub(super) fn unregister_file(&self, slot: u32) {
+        // A slot that cannot be emptied is not used again.
+        if self.uring.borrow().submitter().register_files_update(slot, &[-1]).is_ok() {
+            self.free_files.borrow_mut().push(slot);
+        }
+    }
+
+    /// Starts an operation on a socket or another thing whose answer may be far away.
+    ///
+    /// # Safety
+    /// All memory that the entry names is kept alive by `keep`, or is static.
+    pub(super) unsafe fn operation(&self, entry: squeue::Entry, keep: Keep) -> Operation<'_> {
+        Operation { ring: self, entry: Some(entry), keep, row: None, storage: false }
+    }
+
+    /// Starts an operation on storage: the reactor polls until it is done.
+    ///
+    /// # Safety
+    /// As for [`Ring::operation`].
+    pub(super) unsafe fn storage_operation(&self, entry: squeue::Entry, keep: Keep) -> Operation<'_> {
+        Operation { ring: self, entry: Some(entry), keep, row: None, storage: true }
+    }
+
+    /// Submits what was queued and takes in what was completed; returns how many completions there were.
+    pub(super) fn turn(&self) -> io::Result<usize> {
+        if self.in_flight.get() == 0 && !self.eventfd_armed.get() {
+            return Ok(0);
+        }
+        let mut uring = self.uring.borrow_mut();
+        let submission = uring.submission();
+        let must_enter = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
+        drop(submission);
+        if must_enter {
+            submit(&uring, None)?;
+        }
+        let done = self.reap(&mut uring);
+        drop(uring);
+        self.admit_waiting();
+        Ok(done)
+    }
+
+    /// Waits in the kernel until something completes, a message comes, or `timeout` has passed.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<usize> {
+        let mut uring = self.uring.borrow_mut();
+        if !self.eventfd_armed.replace(true) {
+            let poll = opcode::PollAdd::new(types::Fd(self.eventfd), libc::POLLIN as u32).build().user_data(EVENTFD);
+            // SAFETY: a poll names no memory.
+            if unsafe { uring.submission().push(&poll) }.is_err() {
+                self.eventfd_armed.set(false);
+                return submit(&uring, None).map(|()| 0);
+            }
+        }
+        submit(&uring, Some(timeout))?;
+        Ok(self.reap(&mut uring))
+    }
+
+    /// Whether the mailbox's eventfd became readable since the last call.
+    pub(super) fn take_eventfd_fired(&self) -> bool {
+        self.eventfd_fired.replace(false)
+    }
+
+    fn reap(&self, uring: &mut IoUring) -> usize {
+        let mut done = 0;
+        for completion in uring.completion() {
+            match completion.user_data() {
+                NO_OPERATION => {}
+                EVENTFD => {
+                    self.eventfd_armed.set(false);
+                    self.eventfd_fired.set(true);
+                }
+                row => {
+                    self.complete(row as usize, completion.result());
+                    done += 1;
+                }
+            }
+        }
+        done
+    }
+
+    fn complete(&self, index: usize, result: i32) {
+        let mut ops = self.ops.borrow_mut();
+        let row = std::mem::replace(&mut ops[index], Row::Unused);
+        self.in_flight.set(self.in_flight.get() - 1);
+        let was_storage = match row {
+            Row::InFlight { waker, keep, storage } => {
+                ops[index] = Row::Done { result, keep };
+                drop(ops);
+                waker.wake();
+                storage
+            }
+            Row::Abandoned { _keep, storage } => {
+                self.unused.borrow_mut().push(index as u32);
+                storage
+            }
+            Row::Unused | Row::Done { .. } => unreachable!("a completion for an operation that was not in flight"),
+        };
+        if was_storage {
+            self.storage_in_flight.set(self.storage_in_flight.get() - 1);
+        }
+    }
+
+    fn admit_waiting(&self) {
+        if self.waiting.borrow().is_empty() {
+            return;
+        }
+        for waker in self.waiting.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Queues an entry; gives it back if the kernel takes no more now.
+    fn push(&self, entry: squeue::Entry) -> Result<(), squeue::Entry> {
+        let mut uring = self.uring.borrow_mut();
+        if uring.submission().is_full() {
+            // Whatever goes wrong here goes wrong again, and is reported, in `turn`.
+            let _ = submit(&uring, None);
+        }
+        // SAFETY: whoever made the operation promised that its memory is kept in the row until the completion.
+        unsafe { uring.submission().push(&entry) }.map_err(|_| entry)
+    }
+
+    fn new_row(&self, row: Row) -> u32 {
+        let mut ops = self.ops.borrow_mut();
+        if let Some(index) = self.unused.borrow_mut().pop() {
+            ops[index as usize] = row;
+            return index;
+        }
+        ops.push(row);
+        self.unused.borrow_mut().reserve(ops.len());
+        (ops.len() - 1) as u32
+    }
+}
+
+impl Drop for Ring {
+    /// A ring that dies with operations in flight leaks their memory: the kernel may write to it a little longer.
+    fn drop(&mut self) {
+        for row in self.ops.borrow_mut().drain(..) {
+            if !matches!(row, Row::Unused | Row::Done { .. }) {
+                std::mem::forget(row);
+            }
+        }
+    }
+}
+
+/// An operation: queued at the first poll, ready with the kernel's result and what was kept.
+pub(super) struct Operation<'r> {
+    ring: &'r Ring,
+    entry: Option<squeue::Entry>,
+    keep: Keep,
+    row: Option<u32>,
+    storage: bool,
+}
+
+impl Future for Operation<'_> {
+    type Output = (i32, Keep);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(i32, Keep)> {
+        let ring = self.ring;
+        if let Some(entry) = self.entry.take() {
+            return self.submit(entry, cx);
+        }
+        let index = self.row.expect("an operation is polled again after it was ready");
+        let mut ops = ring.ops.borrow_mut();
+        match &mut ops[index as usize] {
+            Row::InFlight { waker, .. } => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+            row => {
+                let Row::Done { result, keep } = std::mem::replace(row, Row::Unused) else {
+                    unreachable!("the row of a living operation is in flight or done");
+                };
+                ring.unused.borrow_mut().push(index);
+                self.row = None;
+                Poll::Ready((result, keep))
+            }
+        }
+    }
+}
+
+impl Operation<'_> {
+    fn submit(mut self: Pin<&mut Self>, entry: squeue::Entry, cx: &mut Context<'_>) -> Poll<(i32, Keep)> {
+        let ring = self.ring;
+        let keep = std::mem::replace(&mut self.keep, Keep::Nothing);
+        let index = ring.new_row(Row::InFlight { waker: cx.waker().clone(), keep, storage: self.storage });
+        match ring.push(entry.user_data(u64::from(index))) {
+            Ok(()) => {
+                self.row = Some(index);
+                ring.in_flight.set(ring.in_flight.get() + 1);
+                ring.storage_in_flight.set(ring.storage_in_flight.get() + usize::from(self.storage));
+            }
+            Err(entry) => {
+                let row = std::mem::replace(&mut ring.ops.borrow_mut()[index as usize], Row::Unused);
+                ring.unused.borrow_mut().push(index);
+                if let Row::InFlight { keep, .. } = row {
+                    self.keep = keep;
+                }
+                self.entry = Some(entry);
+                ring.waiting.borrow_mut().push_back(cx.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Operation<'_> {
+    fn drop(&mut self) {
+        let Some(index) = self.row else { return };
+        let mut ops = self.ring.ops.borrow_mut();
+        match std::mem::replace(&mut ops[index as usize], Row::Unused) {
+            Row::InFlight { keep, storage, .. } => {
+                ops[index as usize] = Row::Abandoned { _keep: keep, storage };
+                drop(ops);
+                let cancel = opcode::AsyncCancel::new(u64::from(index)).build().user_data(NO_OPERATION);
+                // If the queue is full the operation is not cancelled, and its memory comes free when it completes by itself.
+                let _ = self.ring.push(cancel);
+            }
+            _ => self.ring.unused.borrow_mut().push(index),
+        }
+    }
+}
+
+/// Builds a ring with the best set-up flags that the kernel takes: DEFER_TASKRUN came with Linux 6.1, SINGLE_ISSUER with 6.0,
+/// COOP_TASKRUN with 5.19.
+fn build(entries: u32) -> io::Result<(IoUring, RingFeatures)> {
+    let mut builder = IoUring::builder();
+    builder.dontfork().setup_clamp().setup_cqsize(entries * 4);
+    let deferred = builder
+        .clone()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .build(entries)
+        .map(|ring| (ring, RingFeatures { single_issuer: true, defer_taskrun: true, ..RingFeatures::default() }));
+    deferred
+        .or_else(|_| {
+            let ring = builder.clone().setup_coop_taskrun().setup_taskrun_flag().build(entries)?;
+            Ok((ring, RingFeatures { coop_taskrun: true, ..RingFeatures::default() }))
+        })
+        .or_else(|_: io::Error| Ok((builder.build(entries)?, RingFeatures::default())))
+}
+
+/// Registers the arena as buffer 0, 1, … of up to 1 GiB each; returns why it could not.
+fn register_arena(uring: &IoUring, arena: &Arena) -> Option<String> {
+    let pieces: Vec<libc::iovec> = (0..arena.len())
+        .step_by(LARGEST_REGISTERED)
+        .map(|offset| libc::iovec {
+            iov_base: arena.base().wrapping_add(offset).cast(),
+            iov_len: (arena.len() - offset).min(LARGEST_REGISTERED),
+        })
+        .collect();
+    // SAFETY: the arena stays mapped for as long as the ring: the reactor owns both, and drops the ring first.
+    match unsafe { uring.submitter().register_buffers(&pieces) } {
+        Ok(()) => None,
+        Err(e) => Some(e.to_string()),
+    }
+}
+
+/// Which registered piece of the arena an address lies in.
+pub(super) fn registered_index(arena: &Arena, at: *const u8) -> u16 {
+    ((at as usize - arena.base() as usize) / LARGEST_REGISTERED) as u16
+}
+
+/// Hands the queued entries to the kernel; with `wait`, until a completion comes or the time is over.
+fn submit(uring: &IoUring, wait: Option<Option<Duration>>) -> io::Result<()> {
+    let submitter = uring.submitter();
+    let result = match wait {
+        None => submitter.submit(),
+        Some(None) => submitter.submit_and_wait(1),
+        Some(Some(timeout)) => {
+            let time = types::Timespec::from(timeout);
+            submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&time))
+        }
+    };
+    match result {
+        Ok(_) => Ok(()),
+        // Interrupted, out of time, or the completion queue is full (io_uring_enter(2)): the completions are taken in next.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// A descriptor that is registered with the ring where possible.
+pub(super) struct RingFile {
+    fd: OwnedFd,
+    slot: Option<u32>,
+}
+
+impl RingFile {
+    pub(super) fn new(ring: &Ring, fd: OwnedFd) -> Self {
+        use std::os::fd::AsRawFd;
+        let slot = ring.register_file(fd.as_raw_fd());
+        Self { fd, slot }
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    pub(super) fn slot(&self) -> Option<u32> {
+        self.slot
+    }
+
+    pub(super) fn release(&mut self, ring: &Ring) {
+        if let Some(slot) = self.slot.take() {
+            ring.unregister_file(slot);
+        }
+    }
+}
+
+/// Builds an entry on a registered file, or on the plain descriptor when there was no slot.
+macro_rules! on_file {
+    ($file:expr, |$target:ident| $entry:expr) => {{
+        use std::os::fd::AsRawFd;
+        match $file.slot() {
+            Some(slot) => {
+                let $target = io_uring::types::Fixed(slot);
+                $entry
+            }
+            None => {
+                let $target = io_uring::types::Fd($file.fd().as_raw_fd());
+                $entry
+            }
+        }
+    }};
+}
+pub(super) use on_file;
