@@ -3,5 +3,6 @@
 //! The modules are layers; each imports only from those below it.
 
 pub mod crypto;
+pub mod device;
 pub mod memory;
 pub mod reactor;
