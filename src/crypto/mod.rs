@@ -1,1 +1,4 @@
 //! Ciphers of the data path and their dispatch; nothing else.
+
+pub mod scrub;
+pub mod xts;

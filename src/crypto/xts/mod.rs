@@ -1,0 +1,26 @@
+//! AES-256-XTS over runs of sectors (IEEE 1619-2018, NIST SP 800-38E): the key, and the calls that the data path makes.
+//!
+//! A call encrypts or decrypts a *run*: whole sectors, one after the other, each an XTS data unit whose number follows
+//! from [`Tweak`]. Source and destination may be the same memory or different memory, so that encryption is the
+//! copy; they may also be cut into pieces anywhere ([`XtsKey::encrypt_segments`]). Nothing here allocates, locks or
+//! branches on a secret.
+//!
+//! Three kernels do the work, chosen once from the CPU's features ([`Kernel::best`]); all give the same bytes:
+//!
+//! | kernel | needs | |
+//! | --- | --- | --- |
+//! | `vaes512` | AVX-512F, VAES, VPCLMULQDQ | hand-written, 512-bit width |
+//! | `vaes256` | AVX2, VAES, VPCLMULQDQ | hand-written, 256-bit width |
+//! | `bulk` | nothing | safe code over the `aes` crate |
+
+mod bulk;
+mod kernel;
+mod key;
+mod sector;
+mod segments;
+mod span;
+
+pub use kernel::{Kernel, UnknownKernel};
+pub use key::{KeyError, XtsKey};
+pub use sector::{SectorSize, SectorSizeError, Tweak};
+pub use span::prefetch_read;

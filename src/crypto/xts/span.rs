@@ -1,0 +1,101 @@
+//! A span: the memory of one run, from where it is read and to where it is written, as raw pointers.
+//!
+//! Source and destination are memory that others may own and change meanwhile (a guest's, a memory device's), so they
+//! are never seen as slices. A span holds a whole number of AES blocks; source and destination either do not overlap
+//! or are the same, and need no alignment. A kernel reads each block before it writes it, and never reads it again.
+#![allow(unsafe_code)]
+
+use super::sector::BLOCK;
+
+/// An AES block as two little-endian quadwords, or a tweak in the same form.
+pub(super) type Block = [u64; 2];
+
+/// Where a run is read from and written to.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    src: *const u8,
+    dst: *mut u8,
+    blocks: usize,
+}
+
+impl Span {
+    /// Names the run of `blocks` AES blocks from `src` to `dst`.
+    ///
+    /// # Safety
+    /// For as long as the span is used, that many blocks can be read at `src` and written at `dst`, and the two places
+    /// are either the same or do not overlap.
+    pub(super) unsafe fn new(src: *const u8, dst: *mut u8, blocks: usize) -> Self {
+        Self { src, dst, blocks }
+    }
+
+    /// The number of AES blocks.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// The first source byte.
+    pub(super) fn src(&self) -> *const u8 {
+        self.src
+    }
+
+    /// The first destination byte.
+    pub(super) fn dst(&self) -> *mut u8 {
+        self.dst
+    }
+
+    /// The part of `blocks` blocks from block `first` on.
+    pub(super) fn part(&self, first: usize, blocks: usize) -> Self {
+        assert!(first <= self.blocks && blocks <= self.blocks - first, "part outside its span");
+        // SAFETY: the part lies within the span, so its memory is as good as the span's.
+        unsafe { Self::new(self.src.add(first * BLOCK), self.dst.add(first * BLOCK), blocks) }
+    }
+
+    /// Reads the blocks from `first` on, as many as there are tweaks, and hands each on combined with its tweak.
+    #[inline(always)]
+    pub(super) fn read_xor(&self, first: usize, tweaks: &[Block], mut each: impl FnMut(usize, Block)) {
+        assert!(first <= self.blocks && tweaks.len() <= self.blocks - first, "read outside its span");
+        for (i, tweak) in tweaks.iter().enumerate() {
+            // SAFETY: block `first + i` lies within the span; the read needs no alignment.
+            let block = unsafe { self.src.add((first + i) * BLOCK).cast::<Block>().read_unaligned() };
+            each(i, [block[0] ^ tweak[0], block[1] ^ tweak[1]]);
+        }
+    }
+
+    /// Writes the blocks from `first` on, as many as there are tweaks, each combined with its tweak.
+    #[inline(always)]
+    pub(super) fn write_xor(&self, first: usize, tweaks: &[Block], each: impl Fn(usize) -> Block) {
+        assert!(first <= self.blocks && tweaks.len() <= self.blocks - first, "write outside its span");
+        for (i, tweak) in tweaks.iter().enumerate() {
+            let block = each(i);
+            let block = [block[0] ^ tweak[0], block[1] ^ tweak[1]];
+            // SAFETY: block `first + i` lies within the span; the write needs no alignment.
+            unsafe { self.dst.add((first + i) * BLOCK).cast::<Block>().write_unaligned(block) };
+        }
+    }
+}
+
+/// Bytes in a cache line.
+const LINE: usize = 64;
+
+/// Asks the CPU to fetch the lines of `len` bytes at `ptr`, which will soon be read.
+///
+/// A hint: any address will do, also one that is not mapped. Call it as soon as a request's place is known; the
+/// kernels look ahead within a run themselves.
+#[inline]
+pub fn prefetch_read(ptr: *const u8, len: usize) {
+    for offset in (0..len).step_by(LINE) {
+        prefetch_line(ptr.wrapping_add(offset));
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn prefetch_line(ptr: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch of an address that is not mapped does nothing (Intel SDM volume 2, PREFETCHh).
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr.cast()) };
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(super) fn prefetch_line(_ptr: *const u8) {}
