@@ -4,5 +4,6 @@
 
 pub mod crypto;
 pub mod device;
+pub mod disk;
 pub mod memory;
 pub mod reactor;

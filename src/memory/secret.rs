@@ -60,7 +60,7 @@ impl<T> Secret<T> {
     }
 }
 
-impl<T: Zeroize + Default> Secret<T> {
+impl<T: Default> Secret<T> {
     /// A secret that starts as the default value and is filled by `fill`.
     pub fn filled<E: From<SecretError>>(fill: impl FnOnce(&mut T) -> Result<(), E>) -> Result<Self, E> {
         Self::build(|place| {

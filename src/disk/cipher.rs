@@ -1,0 +1,36 @@
+//! The cipher of one disk on one reactor: which tweak belongs to which range, and nothing else.
+
+use crate::crypto::xts::{SectorSize, Tweak, XtsKey};
+use crate::device::ByteRange;
+use crate::memory::{Secret, Segment};
+
+pub(super) struct Cipher {
+    key: Secret<XtsKey>,
+    sector: SectorSize,
+    step: u64,
+}
+
+#[allow(unsafe_code)]
+impl Cipher {
+    pub(super) fn new(key: Secret<XtsKey>, sector: SectorSize, step: u64) -> Self {
+        Self { key, sector, step }
+    }
+
+    /// The tweak of the range's first sector: its logical number on the disk, times the step.
+    fn tweak(&self, range: ByteRange) -> Tweak {
+        let first = u128::from(range.start() >> self.sector.shift()) * u128::from(self.step);
+        Tweak { first, step: self.step }
+    }
+
+    /// Encrypts the range's sectors, which lie in `from`, to `to`.
+    pub(super) fn encrypt(&self, range: ByteRange, from: &[Segment], to: Segment) {
+        // SAFETY: segments are mapped, and `to` is memory of the device or of a buffer of ours, which no client's segment overlaps.
+        unsafe { self.key.encrypt_segments(self.sector, self.tweak(range), from, &[to]) }
+    }
+
+    /// Decrypts the range's sectors from `from` to `to`, which may be the same memory.
+    pub(super) fn decrypt(&self, range: ByteRange, from: Segment, to: Segment) {
+        // SAFETY: segments are mapped; `from` and `to` are the same segment, or memory of the device and of a buffer.
+        unsafe { self.key.decrypt_segments(self.sector, self.tweak(range), &[from], &[to]) }
+    }
+}

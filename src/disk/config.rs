@@ -1,0 +1,140 @@
+//! A disk in the configuration.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::xts::SectorSize;
+
+/// A disk in the configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskConfig {
+    /// The name that exports refer to.
+    pub name: String,
+    /// The device that the disk takes whole.
+    pub device: String,
+    /// Bytes in a sector: 512 or 4096.
+    #[serde(default = "default_sector", deserialize_with = "sector")]
+    pub sector_size: SectorSize,
+    /// A table with a key, or `"none"`. It has to be there: nobody gets a plain disk by leaving something out.
+    pub encryption: Encryption,
+}
+
+fn default_sector() -> SectorSize {
+    SectorSize::B4096
+}
+
+fn sector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SectorSize, D::Error> {
+    SectorSize::try_from(u32::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// How a disk is encrypted.
+#[derive(Clone, Debug)]
+pub enum Encryption {
+    /// Not at all: `encryption = "none"`.
+    None,
+    /// AES-256-XTS: `encryption = { key_file = "…" }`.
+    Xts(XtsConfig),
+}
+
+/// AES-256-XTS with a key from a file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct XtsConfig {
+    /// A file with 64 bytes, raw or as 128 hex digits, that only its owner may read.
+    pub key_file: PathBuf,
+    /// What the tweak counts.
+    #[serde(default)]
+    pub tweak_unit: TweakUnit,
+}
+
+/// What the tweak of the cipher counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum TweakUnit {
+    /// Sectors (IEEE 1619): dm-crypt's `aes-xts-plain64`, with 4096-byte sectors under its option `iv_large_sectors`.
+    #[default]
+    #[serde(rename = "sector")]
+    Sector,
+    /// Units of 512 bytes, also under larger sectors: dm-crypt's and LUKS2's form without `iv_large_sectors`.
+    #[serde(rename = "512")]
+    Bytes512,
+}
+
+impl TweakUnit {
+    /// What the tweak counts up by from one sector to the next.
+    pub fn step(self, sector: SectorSize) -> u64 {
+        match self {
+            Self::Sector => 1,
+            Self::Bytes512 => sector.bytes() as u64 / 512,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Encryption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EncryptionVisitor)
+    }
+}
+
+struct EncryptionVisitor;
+
+impl<'de> Visitor<'de> for EncryptionVisitor {
+    type Value = Encryption;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"none\" or a table with key_file")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Encryption, E> {
+        match text {
+            "none" => Ok(Encryption::None),
+            other => {
+                Err(E::custom(format!("encryption = {other:?} is unknown; write \"none\" or {{ key_file = \"…\" }}")))
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Encryption, A::Error> {
+        XtsConfig::deserialize(MapAccessDeserializer::new(map)).map(Encryption::Xts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<DiskConfig, String> {
+        toml::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_disk_without_a_word_on_encryption_is_refused() {
+        let error = parse("name = 'a'\ndevice = 'd'").expect_err("refused");
+        assert!(error.contains("encryption"), "{error}");
+    }
+
+    #[test]
+    fn encryption_is_none_or_a_key() {
+        assert!(matches!(parse("name='a'\ndevice='d'\nencryption='none'").expect("fits").encryption, Encryption::None));
+        let disk = parse("name='a'\ndevice='d'\nsector_size=512\n[encryption]\nkey_file='k'\ntweak_unit='512'");
+        let disk = disk.expect("fits");
+        assert_eq!(disk.sector_size, SectorSize::B512);
+        assert!(matches!(disk.encryption, Encryption::Xts(x) if x.tweak_unit == TweakUnit::Bytes512));
+        for wrong in
+            ["encryption='luks'", "encryption=7", "[encryption]\nkey='k'", "[encryption]\nkey_file='k'\nkeyfile='k'"]
+        {
+            assert!(parse(&format!("name='a'\ndevice='d'\n{wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_512_byte_form_counts_eight_for_a_4096_byte_sector() {
+        assert_eq!(TweakUnit::Bytes512.step(SectorSize::B4096), 8);
+        assert_eq!(TweakUnit::Bytes512.step(SectorSize::B512), 1);
+        assert_eq!(TweakUnit::Sector.step(SectorSize::B4096), 1);
+    }
+}

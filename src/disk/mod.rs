@@ -1,0 +1,213 @@
+//! Disks: the only place where plain text meets cipher text.
+//!
+//! A [`Disk`] is what the process has opened: a device, a sector size and, unless it is a plain disk, a key. Each reactor serves
+//! it through a [`DiskQueue`] of its own. Above a queue everything is the client's plain text; what it hands to the device of an encrypted
+//! disk is cipher text, sector for sector at the same place: AES-256-XTS with the disk's logical sector number as the tweak
+//! (IEEE 1619-2018), the bytes that dm-crypt's `aes-xts-plain64` makes.
+
+mod cipher;
+mod config;
+mod key_file;
+mod queue;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::crypto::xts::{Kernel, SectorSize, XtsKey};
+use crate::device::{DeviceError, SharedDevice};
+use crate::memory::{Secret, SecretError};
+use crate::reactor::Reactor;
+
+pub use config::{DiskConfig, Encryption, TweakUnit, XtsConfig};
+pub use key_file::{KeyFileError, XtsKeyBytes, read_key_file};
+pub use queue::{DiskQueue, Staged, Zeroing};
+
+/// Why a disk cannot be opened.
+#[derive(Debug, Error)]
+pub enum DiskError {
+    /// The configuration does not fit the device.
+    #[error("disk {disk}: {what}")]
+    Config {
+        /// The disk.
+        disk: String,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// The key cannot be used.
+    #[error("disk {disk}: {source}")]
+    Key {
+        /// The disk.
+        disk: String,
+        /// Why not.
+        source: KeyFileError,
+    },
+    /// A reactor cannot open the device.
+    #[error("disk {disk}: {source}")]
+    Device {
+        /// The disk.
+        disk: String,
+        /// Why not.
+        source: DeviceError,
+    },
+    /// There is no locked memory for the key.
+    #[error("disk {disk}: {source}")]
+    Memory {
+        /// The disk.
+        disk: String,
+        /// Why not.
+        source: SecretError,
+    },
+}
+
+/// How a disk is encrypted.
+struct Protection {
+    key: Secret<XtsKeyBytes>,
+    kernel: Kernel,
+    /// What the tweak counts up by from sector to sector.
+    step: u64,
+}
+
+/// A disk that the process has opened.
+pub struct Disk {
+    name: String,
+    device: Arc<SharedDevice>,
+    sector: SectorSize,
+    size: u64,
+    protection: Option<Protection>,
+}
+
+impl Disk {
+    /// Opens a disk on its device and reads its key.
+    pub fn open(config: &DiskConfig, device: Arc<SharedDevice>, kernel: Kernel) -> Result<Arc<Self>, DiskError> {
+        let key_error = |source| DiskError::Key { disk: config.name.clone(), source };
+        let protection = match &config.encryption {
+            Encryption::None => None,
+            Encryption::Xts(xts) => {
+                let key = read_key_file(&xts.key_file).map_err(key_error)?;
+                let step = xts.tweak_unit.step(config.sector_size);
+                Some(Protection { key, kernel, step })
+            }
+        };
+        Self::new(&config.name, device, config.sector_size, protection)
+    }
+
+    /// A disk with a key that is made now and kept nowhere else: for benchmarks and tests.
+    pub fn with_random_key(
+        name: &str,
+        device: Arc<SharedDevice>,
+        sector: SectorSize,
+        kernel: Kernel,
+    ) -> Result<Arc<Self>, DiskError> {
+        let key = key_file::random_key().map_err(|source| DiskError::Key { disk: name.to_owned(), source })?;
+        Self::new(name, device, sector, Some(Protection { key, kernel, step: 1 }))
+    }
+
+    /// A disk without encryption.
+    pub fn plain(name: &str, device: Arc<SharedDevice>, sector: SectorSize) -> Result<Arc<Self>, DiskError> {
+        Self::new(name, device, sector, None)
+    }
+
+    fn new(
+        name: &str,
+        device: Arc<SharedDevice>,
+        sector: SectorSize,
+        protection: Option<Protection>,
+    ) -> Result<Arc<Self>, DiskError> {
+        let wrong = |what: String| DiskError::Config { disk: name.to_owned(), what };
+        let info = device.info();
+        if info.block_size as usize > sector.bytes() {
+            return Err(wrong(format!(
+                "device {} has blocks of {} bytes, so sectors of {} bytes cannot be written; set sector_size = 4096",
+                device.name(),
+                info.block_size,
+                sector.bytes()
+            )));
+        }
+        if let Some(protection) = &protection {
+            // Expanded once here so that a key or kernel that cannot be used is refused at start-up.
+            expand(protection).map_err(|e| e.for_disk(name))?;
+        }
+        let size = info.size - info.size % sector.bytes() as u64;
+        Ok(Arc::new(Self { name: name.to_owned(), device, sector, size, protection }))
+    }
+
+    /// The name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes on the disk.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The logical block, which is also the data unit of the cipher.
+    pub fn sector_size(&self) -> SectorSize {
+        self.sector
+    }
+
+    /// Whether what is stored is cipher text.
+    pub fn is_encrypted(&self) -> bool {
+        self.protection.is_some()
+    }
+
+    /// A few words for the start-up report.
+    pub fn describe(&self) -> String {
+        let cipher = match &self.protection {
+            None => "NOT encrypted".to_owned(),
+            Some(Protection { kernel, step: 1, .. }) => format!("aes-256-xts (kernel {kernel})"),
+            Some(Protection { kernel, .. }) => {
+                format!("aes-256-xts (kernel {kernel}, tweak counts 512-byte units)")
+            }
+        };
+        format!(
+            "{} MiB, {}-byte sectors, {cipher}, on device {}",
+            self.size >> 20,
+            self.sector.bytes(),
+            self.device.name()
+        )
+    }
+
+    /// Opens the disk on a reactor: a handle on the device and an expanded key of its own.
+    pub fn queue(self: &Arc<Self>, reactor: &Reactor) -> Result<Rc<DiskQueue>, DiskError> {
+        let device =
+            self.device.handle(reactor).map_err(|source| DiskError::Device { disk: self.name.clone(), source })?;
+        let cipher = match &self.protection {
+            None => None,
+            Some(protection) => {
+                let key = expand(protection).map_err(|e| e.for_disk(&self.name))?;
+                Some(cipher::Cipher::new(key, self.sector, protection.step))
+            }
+        };
+        Ok(Rc::new(DiskQueue::new(reactor, self.clone(), device, cipher)))
+    }
+}
+
+enum ExpandError {
+    Memory(SecretError),
+    Key(KeyFileError),
+}
+
+impl From<SecretError> for ExpandError {
+    fn from(error: SecretError) -> Self {
+        Self::Memory(error)
+    }
+}
+
+impl ExpandError {
+    fn for_disk(self, name: &str) -> DiskError {
+        match self {
+            Self::Memory(source) => DiskError::Memory { disk: name.to_owned(), source },
+            Self::Key(source) => DiskError::Key { disk: name.to_owned(), source },
+        }
+    }
+}
+
+fn expand(protection: &Protection) -> Result<Secret<XtsKey>, ExpandError> {
+    Secret::build(|place| {
+        XtsKey::expand_into(place, protection.kernel, &protection.key.0)
+            .map_err(|e| ExpandError::Key(KeyFileError::Refused(e)))
+    })
+}

@@ -1,0 +1,214 @@
+//! A disk as one reactor serves it: commands in plain text above, cipher text below.
+//!
+//! **Read**: the device reads into the caller's buffer and the sectors are decrypted where they are. **Write**: the sectors are encrypted from
+//! where they arrived into a buffer of the reactor, which the device then writes; the source is never changed, and is not needed any
+//! more once the write is [`Staged`]. A device that is memory has no buffer in between: encryption is the only copy. Such a command first asks the
+//! processor for its lines and lets the other ready commands do the same, so their memory is fetched together.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::crypto::xts::prefetch_read;
+use crate::device::{ByteRange, Device, DeviceHandle, Extent, IoError, Zeroes, read_whole, write_whole};
+use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
+use crate::reactor::{Reactor, yield_now};
+
+use super::Disk;
+use super::cipher::Cipher;
+
+/// Zeros are written in pieces of this size.
+const ZEROED_AT_ONCE: u64 = 256 << 10;
+/// More of a command than this is not asked for ahead: the kernels look ahead themselves.
+const PREFETCHED: usize = 4096;
+
+static ZEROS: [u8; ZEROED_AT_ONCE as usize] = [0; ZEROED_AT_ONCE as usize];
+
+/// How zeros may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeroing {
+    /// Only if that is faster than writing them; otherwise [`IoError::Unsupported`].
+    OnlyFast,
+    /// In any way.
+    AnyWay,
+}
+
+/// A write whose data was taken over: its source is not needed any more.
+#[must_use = "a staged write is lost unless it is committed"]
+pub struct Staged {
+    range: ByteRange,
+    /// What the device has to write; nothing if the data is in the device's own memory already.
+    buffer: Option<Buffer>,
+}
+
+/// A disk on one reactor.
+pub struct DiskQueue {
+    reactor: Reactor,
+    disk: Arc<Disk>,
+    device: DeviceHandle,
+    cipher: Option<Cipher>,
+}
+
+impl DiskQueue {
+    pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, device: DeviceHandle, cipher: Option<Cipher>) -> Self {
+        Self { reactor: reactor.clone(), disk, device, cipher }
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The reactor that serves this queue.
+    pub fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
+    /// Refuses a range that is not in the disk's sectors.
+    pub fn check(&self, range: ByteRange) -> Result<(), IoError> {
+        if !range.is_aligned(self.disk.sector_size().bytes() as u64) {
+            return Err(IoError::Misaligned);
+        }
+        if range.end() > self.disk.size() {
+            return Err(IoError::OutOfRange);
+        }
+        Ok(())
+    }
+
+    /// Reads the range into the buffer, from its byte `at` on.
+    pub async fn read(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
+        let window = self.check_window(range, buffer, at)?;
+        if let Some(memory) = self.device.direct(range) {
+            prefetch_read(memory.as_ptr(), memory.len().min(PREFETCHED));
+            yield_now().await;
+            let to = buffer.segment(window);
+            match &self.cipher {
+                Some(cipher) => cipher.decrypt(range, memory, to),
+                None => copy(&[memory], to),
+            }
+            return Ok(());
+        }
+        read_whole(&self.device, range.start(), buffer, window.clone()).await?;
+        if let Some(cipher) = &self.cipher {
+            let text = buffer.segment(window);
+            cipher.decrypt(range, text, text);
+        }
+        Ok(())
+    }
+
+    /// Takes over the data of a write: `from` holds it, in any number of pieces, and may be used again afterwards.
+    ///
+    /// Waits while no buffer is free. The range is at most [`LARGEST_BUFFER`] bytes long.
+    pub async fn stage(&self, range: ByteRange, from: &[Segment]) -> Result<Staged, IoError> {
+        self.check(range)?;
+        let given: usize = from.iter().map(|segment| segment.len()).sum();
+        if given as u64 != range.len() || given > LARGEST_BUFFER {
+            return Err(IoError::Misaligned);
+        }
+        if let Some(memory) = self.device.direct(range) {
+            prefetch_read(memory.as_ptr(), memory.len().min(PREFETCHED));
+            yield_now().await;
+            self.transform(range, from, memory);
+            return Ok(Staged { range, buffer: None });
+        }
+        let buffer = self.reactor.buffers().take(given).await;
+        self.transform(range, from, buffer.segment(0..given));
+        Ok(Staged { range, buffer: Some(buffer) })
+    }
+
+    /// Writes what was staged.
+    pub async fn commit(&self, staged: Staged) -> Result<(), IoError> {
+        let Some(mut buffer) = staged.buffer else { return Ok(()) };
+        let window = 0..staged.range.len() as usize;
+        write_whole(&self.device, staged.range.start(), &mut buffer, window).await
+    }
+
+    /// Writes `from`, in any number of pieces, to the range.
+    pub async fn write(&self, range: ByteRange, from: &[Segment]) -> Result<(), IoError> {
+        let staged = self.stage(range, from).await?;
+        self.commit(staged).await
+    }
+
+    /// Makes everything that was answered before durable.
+    pub async fn flush(&self) -> Result<(), IoError> {
+        self.device.flush().await
+    }
+
+    /// Says that the range is not needed. A device that cannot give space back keeps it, which is no error.
+    pub async fn discard(&self, range: ByteRange) -> Result<(), IoError> {
+        self.check(range)?;
+        if !self.device.info().can_discard {
+            return Ok(());
+        }
+        match self.device.discard(range).await {
+            Err(IoError::Unsupported) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether zeros can be written faster than by writing them. Never on an encrypted disk: its zeros are cipher text.
+    pub fn can_zero_fast(&self) -> bool {
+        self.cipher.is_none() && self.device.info().can_write_zeroes
+    }
+
+    /// Makes the range read as zeros.
+    pub async fn write_zeroes(&self, range: ByteRange, space: Zeroes, how: Zeroing) -> Result<(), IoError> {
+        self.check(range)?;
+        if self.can_zero_fast() {
+            match self.device.write_zeroes(range, space).await {
+                Err(IoError::Unsupported) => {}
+                other => return other,
+            }
+        }
+        if how == Zeroing::OnlyFast {
+            return Err(IoError::Unsupported);
+        }
+        for piece in range.pieces(ZEROED_AT_ONCE) {
+            self.write(piece, &[zeros(piece.len() as usize)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Which parts of the range hold data; at least one extent. On an encrypted disk all of it does: a hole in the cipher text is not a
+    /// zero in the plain text.
+    pub async fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, IoError> {
+        self.check(range)?;
+        match self.cipher {
+            Some(_) => Ok(vec![Extent { len: range.len(), is_hole: false }]),
+            None => self.device.extents(range).await,
+        }
+    }
+
+    fn check_window(&self, range: ByteRange, buffer: &Buffer, at: usize) -> Result<Range<usize>, IoError> {
+        self.check(range)?;
+        let end = at.checked_add(range.len() as usize).ok_or(IoError::Misaligned)?;
+        if end > buffer.len() {
+            return Err(IoError::Misaligned);
+        }
+        Ok(at..end)
+    }
+
+    /// The one pass over a write's data.
+    fn transform(&self, range: ByteRange, from: &[Segment], to: Segment) {
+        match &self.cipher {
+            Some(cipher) => cipher.encrypt(range, from, to),
+            None => copy(from, to),
+        }
+    }
+}
+
+fn copy(from: &[Segment], to: Segment) {
+    let mut at = 0;
+    for piece in from {
+        let to = to.part(at, piece.len());
+        // SAFETY: both are mapped and equally long; the device's memory and the buffers never overlap a client's segment.
+        unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), to.as_ptr(), piece.len()) };
+        at += piece.len();
+    }
+}
+
+fn zeros(len: usize) -> Segment {
+    let bytes = &ZEROS[..len];
+    // SAFETY: static memory, which is always mapped; the source of a write is only read.
+    unsafe { Segment::new(std::ptr::NonNull::from(bytes).cast(), bytes.len()) }
+}
