@@ -5,5 +5,6 @@
 pub mod crypto;
 pub mod device;
 pub mod disk;
+pub mod export;
 pub mod memory;
 pub mod reactor;
