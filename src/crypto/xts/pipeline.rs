@@ -13,12 +13,16 @@
 //!   vector. It is [`Vector::round_key`] that holds it to that; `strongroom-perf xts --check` measures that it does.
 //! - The source is fetched 8 KiB ahead, within the run: the reorder window does not reach far enough.
 //!
+//! No closures: one would be compiled without the CPU features of the function it stands in.
+//!
 //! A key's tweak schedule, number and direction change which bytes come out, never which instructions run.
 #![allow(unsafe_code)]
 
+use std::marker::PhantomData;
+
 use super::schedule::{ROUND_KEYS, Schedule, Schedules};
 use super::sector::{BLOCK, SectorSize, Tweak};
-use super::span::{Block, Span, prefetch_line};
+use super::span::{Block, LINE, Span, prefetch_line};
 use super::vector::Vector;
 
 /// Vectors in flight.
@@ -30,11 +34,30 @@ const STRIDE: usize = SectorSize::B512.bytes() / BLOCK;
 /// Bytes in a stride.
 const STRIDE_BYTES: usize = SectorSize::B512.bytes();
 
+/// The last round, which has no column mix.
+const LAST: usize = ROUND_KEYS - 1;
+
 /// How far ahead the source is fetched.
 const PREFETCH_BYTES: usize = 8 << 10;
 
-/// The tweaks of a stride: one pass of eight vectors at 512 bits, two at 256.
-type StrideTweaks<V> = [[V; STREAMS]; 2];
+/// Does something for each round but the first and the last.
+macro_rules! for_each_round {
+    ($round:ident) => {
+        $round!(1);
+        $round!(2);
+        $round!(3);
+        $round!(4);
+        $round!(5);
+        $round!(6);
+        $round!(7);
+        $round!(8);
+        $round!(9);
+        $round!(10);
+        $round!(11);
+        $round!(12);
+        $round!(13);
+    };
+}
 
 /// Encryption or decryption of the data; tweaks are always encrypted.
 #[allow(clippy::missing_safety_doc)] // The condition is that of `Vector`.
@@ -129,14 +152,8 @@ unsafe fn run_without_carry<V: Vector, D: Direction, const STRIDES: usize>(
     unsafe {
         let mut units = Units::<V>::new(tweak);
         units.encrypt_alone(&schedules.tweak);
-        let mut work = Work::<V, D> {
-            schedules,
-            src: span.src(),
-            dst: span.dst(),
-            last: span.src().wrapping_add((span.blocks() - STRIDE) * BLOCK),
-            tweaks: start_sector(units.first_tweak(0)),
-            direction: std::marker::PhantomData,
-        };
+        let mut work = Work::<V, D>::new(schedules, span);
+        work.start(units.first_tweak(0));
         for sector in 0..sectors {
             let next = (sector + 1) % (2 * V::LANES);
             let ninth = sector % V::LANES == 0 && sector + V::LANES < sectors;
@@ -211,14 +228,21 @@ impl<V: Vector> Units<V> {
     unsafe fn encrypt_alone(&mut self, schedule: &Schedule) {
         // SAFETY: the condition is passed on.
         unsafe {
-            let mut unit = self.numbers.xor(V::round_key(&schedule[0]));
-            for key in &schedule[1..ROUND_KEYS - 1] {
-                unit = unit.encrypt_round(V::round_key(key));
+            let mut unit = self.numbers.xor(V::round_key::<0>(schedule));
+            macro_rules! round {
+                ($round:literal) => {
+                    unit = unit.encrypt_round(V::round_key::<$round>(schedule));
+                };
             }
-            self.keep(unit.encrypt_last(V::round_key(&schedule[ROUND_KEYS - 1])));
+            for_each_round!(round);
+            self.keep(unit.encrypt_last(V::round_key::<LAST>(schedule)));
         }
     }
 }
+
+/// The tweaks of two strides: of the one that is worked on, and of the next. In memory, since registers are for data.
+#[repr(C, align(64))]
+struct Tweaks([[Block; STRIDE]; 2]);
 
 /// A run on its way.
 struct Work<'a, V, D> {
@@ -228,112 +252,129 @@ struct Work<'a, V, D> {
     dst: *mut u8,
     /// The last stride of the source, beyond which nothing is fetched.
     last: *const u8,
-    /// The tweaks of the next stride.
-    tweaks: StrideTweaks<V>,
-    direction: std::marker::PhantomData<D>,
+    tweaks: Tweaks,
+    /// Which half of `tweaks` is the next stride's: 0 or 1.
+    half: usize,
+    vectors: PhantomData<(V, D)>,
 }
 
-impl<V: Vector, D: Direction> Work<'_, V, D> {
+impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
+    #[inline(always)]
+    fn new(schedules: &'a Schedules, span: Span) -> Self {
+        Self {
+            schedules,
+            src: span.src(),
+            dst: span.dst(),
+            last: span.src().wrapping_add((span.blocks() - STRIDE) * BLOCK),
+            tweaks: Tweaks([[[0; 2]; STRIDE]; 2]),
+            half: 0,
+            vectors: PhantomData,
+        }
+    }
+
+    /// Makes the tweaks of the first stride, which starts a sector.
+    #[inline(always)]
+    unsafe fn start(&mut self, first: &Block) {
+        // SAFETY: the condition is passed on; the tweaks are of a stride.
+        unsafe {
+            let first = First::<V>::new(first);
+            for i in 0..STRIDE / V::LANES {
+                first.times_x(i).store(self.tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
+            }
+        }
+    }
+
     /// Works on the next stride. `NINTH`: encrypts the next group of `units` beside it. `START`: the stride after it
     /// starts the sector at `next` of the ring; otherwise it belongs to the same sector.
     #[inline(always)]
     unsafe fn stride<const NINTH: bool, const START: bool>(&mut self, units: &mut Units<V>, next: usize) {
-        let (data, tweak) = (D::schedule(self.schedules), &self.schedules.tweak);
         let ahead = self.src.wrapping_add(PREFETCH_BYTES).min(self.last);
-        // SAFETY: the condition is passed on; the stride lies within source and destination.
+        // SAFETY: the condition is passed on; the stride lies within source and destination, the passes within it.
         unsafe {
             let first = First::new(units.first_tweak(next));
-            let mut next_tweaks = self.tweaks;
-            for pass in 0..passes::<V>() {
-                let ninth = NINTH && pass == 0;
-                let tweaks = self.tweaks[pass];
-                let mut unit = units.numbers;
-                let mut blocks = tweaks;
-                let key = V::round_key(&data[0]);
-                for (i, block) in blocks.iter_mut().enumerate() {
-                    *block = V::load(self.src.add((pass * STREAMS + i) * V::LANES * BLOCK)).xor3(*block, key);
-                }
-                if ninth {
-                    unit = unit.xor(V::round_key(&tweak[0]));
-                }
-                for round in 1..ROUND_KEYS - 1 {
-                    let key = V::round_key(&data[round]);
-                    for block in &mut blocks {
-                        *block = D::round(*block, key);
-                    }
-                    if ninth {
-                        unit = unit.encrypt_round(V::round_key(&tweak[round]));
-                    }
-                    if let Some(i) = (round - 1 < STREAMS).then_some(round - 1) {
-                        next_tweaks[pass][i] =
-                            if START { first.times_x(pass * STREAMS + i) } else { times_x32(tweaks[i]) };
-                        if i < STREAMS / passes::<V>() {
-                            prefetch_line(ahead.wrapping_add((pass * STREAMS / passes::<V>() + i) * 64));
-                        }
-                    }
-                }
-                let key = V::round_key(&data[ROUND_KEYS - 1]);
-                for (i, block) in blocks.iter().enumerate() {
-                    let out = D::last(*block, key.xor(tweaks[i]));
-                    out.store(self.dst.add((pass * STREAMS + i) * V::LANES * BLOCK));
-                }
-                if ninth {
-                    units.keep(unit.encrypt_last(V::round_key(&tweak[ROUND_KEYS - 1])));
-                }
+            self.pass::<NINTH, START, 0>(units, &first, ahead);
+            if V::LANES * STREAMS < STRIDE {
+                self.pass::<false, START, 1>(units, &first, ahead.wrapping_add(STREAMS * V::LANES * BLOCK));
             }
-            self.tweaks = next_tweaks;
         }
+        self.half ^= 1;
         self.src = self.src.wrapping_add(STRIDE_BYTES);
         self.dst = self.dst.wrapping_add(STRIDE_BYTES);
     }
-}
 
-/// Passes of eight vectors in a stride.
-#[inline(always)]
-const fn passes<V: Vector>() -> usize {
-    STRIDE / STREAMS / V::LANES
-}
+    /// Works on the eight vectors of a stride from `PASS * STREAMS` on: all of them at 512 bits, half of them at 256.
+    #[inline(always)]
+    unsafe fn pass<const NINTH: bool, const START: bool, const PASS: usize>(
+        &mut self,
+        units: &mut Units<V>,
+        first: &First<V>,
+        ahead: *const u8,
+    ) {
+        let (schedule, tweak) = (D::schedule(self.schedules), &self.schedules.tweak);
+        let from = PASS * STREAMS * V::LANES;
+        // SAFETY: the condition is passed on; eight vectors of the stride start at `from`.
+        unsafe {
+            let tweaks = self.tweaks.0[self.half].as_ptr().add(from).cast::<u8>();
+            let next = self.tweaks.0[self.half ^ 1].as_mut_ptr().add(from).cast::<u8>();
+            let (src, dst) = (self.src.add(from * BLOCK), self.dst.add(from * BLOCK));
+            let vector = V::LANES * BLOCK;
 
-/// The tweaks of a sector's first stride.
-///
-/// # Safety
-/// The condition of [`Vector`].
-#[inline(always)]
-unsafe fn start_sector<V: Vector>(first: &Block) -> StrideTweaks<V> {
-    // SAFETY: the condition is passed on.
-    unsafe {
-        let first = First::<V>::new(first);
-        let mut tweaks = [[first.low_high; STREAMS]; 2];
-        for pass in 0..passes::<V>() {
-            for i in 0..STREAMS {
-                tweaks[pass][i] = first.times_x(pass * STREAMS + i);
+            let key = V::round_key::<0>(schedule);
+            let mut blocks = [key; STREAMS];
+            for (i, block) in blocks.iter_mut().enumerate() {
+                *block = V::load(src.add(i * vector)).xor3(V::load(tweaks.add(i * vector)), key);
+            }
+            let mut unit = units.numbers;
+            if NINTH {
+                unit = unit.xor(V::round_key::<0>(tweak));
+            }
+            macro_rules! round {
+                ($round:literal) => {
+                    let key = V::round_key::<$round>(schedule);
+                    for block in &mut blocks {
+                        *block = D::round(*block, key);
+                    }
+                    if NINTH {
+                        unit = unit.encrypt_round(V::round_key::<$round>(tweak));
+                    }
+                    if $round <= STREAMS {
+                        let i = $round - 1;
+                        let later = if START {
+                            first.times_x(PASS * STREAMS + i)
+                        } else {
+                            times_x32(V::load(tweaks.add(i * vector)))
+                        };
+                        later.store(next.add(i * vector));
+                        if i * LINE < STREAMS * vector {
+                            prefetch_line(ahead.wrapping_add(i * LINE));
+                        }
+                    }
+                };
+            }
+            for_each_round!(round);
+            let key = V::round_key::<LAST>(schedule);
+            for (i, block) in blocks.into_iter().enumerate() {
+                D::last(block, key.xor(V::load(tweaks.add(i * vector)))).store(dst.add(i * vector));
+            }
+            if NINTH {
+                units.keep(unit.encrypt_last(V::round_key::<LAST>(tweak)));
             }
         }
-        tweaks
     }
 }
 
-/// The first tweak of a sector in all lanes, in the forms that [`First::times_x`] starts from.
+/// The tweaks of the first vector of a sector, in the forms that [`First::times_x`] starts from.
 struct First<V> {
-    low_high: V,
-    /// For carry-less multiplication the low word alone, on top; for shifts the two words swapped.
+    tweaks: V,
+    /// For carry-less multiplication the low words, on top; for shifts the two words swapped.
     crossed: V,
 }
 
-/// By how much each block of a stride is shifted, and 64 less that.
+/// The place of each lane, and 64 less that.
 #[repr(align(64))]
-struct Shifts([Block; STRIDE], [Block; STRIDE]);
+struct Lanes([Block; 4], [Block; 4]);
 
-static SHIFTS: Shifts = {
-    let mut shifts = Shifts([[0; 2]; STRIDE], [[0; 2]; STRIDE]);
-    let mut i = 0;
-    while i < STRIDE {
-        shifts.0[i] = [i as u64; 2];
-        shifts.1[i] = [64 - i as u64; 2];
-        i += 1;
-    }
-    shifts
-};
+static LANES: Lanes = Lanes([[0; 2], [1; 2], [2; 2], [3; 2]], [[64; 2], [63; 2], [62; 2], [61; 2]]);
 
 /// x^128 = x^7 + x^2 + x + 1 (IEEE 1619-2018, 5.2), and the same without the 1.
 const FOLD: Block = [0x87, 0];
@@ -345,31 +386,47 @@ const FOLD_2: Block = [2, 64];
 const FOLD_7: Block = [7, 64];
 
 impl<V: Vector> First<V> {
+    /// Takes the first tweak of the sector to all lanes, times x to the lane's place.
     #[inline(always)]
     unsafe fn new(first: &Block) -> Self {
-        // SAFETY: the condition is passed on.
+        // SAFETY: the condition is passed on; the tables are longer than a vector.
         unsafe {
-            let low_high = V::broadcast(first);
-            let crossed = if V::CLMUL { low_high.low_to_high() } else { low_high.shuffle::<0b01_00_11_10>() };
-            Self { low_high, crossed }
+            let first = V::broadcast(first);
+            let crossed = Self::crossed(first);
+            let [left, right] = [&LANES.0, &LANES.1];
+            let (left, right) = (V::load(left.as_ptr().cast()), V::load(right.as_ptr().cast()));
+            let tweaks = Self::joined(first.shl_each(left), first.shr_each(right), crossed.shr_each(right));
+            Self { tweaks, crossed: Self::crossed(tweaks) }
         }
     }
 
-    /// The tweaks of vector `i` of the stride: in each lane the first times x to the block's place. What leaves a word at
-    /// the top enters the word above, or from the upper word the lower, times [`FOLD`].
+    /// The tweaks of vector `i` of the stride: in each lane those of the first, times x to the power of the blocks between.
     #[inline(always)]
     unsafe fn times_x(&self, i: usize) -> V {
-        // SAFETY: the condition is passed on; the tables hold a vector from there on.
+        let (left, right) = (i * V::LANES, 64 - i * V::LANES);
+        // SAFETY: the condition is passed on.
+        unsafe { Self::joined(self.tweaks.shl(left), self.tweaks.shr(right), self.crossed.shr(right)) }
+    }
+
+    #[inline(always)]
+    unsafe fn crossed(tweaks: V) -> V {
+        // SAFETY: the condition is passed on.
+        unsafe { if V::CLMUL { tweaks.low_to_high() } else { tweaks.shuffle::<0b01_00_11_10>() } }
+    }
+
+    /// Puts a product together: what stays in its word, and what left the words at the top. From the lower word that
+    /// enters the upper; from the upper word it enters the lower, times [`FOLD`].
+    #[inline(always)]
+    unsafe fn joined(stays: V, leaves: V, crossing: V) -> V {
+        // SAFETY: the condition is passed on.
         unsafe {
-            let counts = V::load(SHIFTS.0.as_ptr().add(i * V::LANES).cast());
-            let carries = V::load(SHIFTS.1.as_ptr().add(i * V::LANES).cast());
-            let shifted = self.low_high.shl_each(counts);
-            let crossing = self.crossed.shr_each(carries);
             if V::CLMUL {
-                shifted.xor3(crossing, self.low_high.shr_each(carries).clmul_high(V::broadcast(&FOLD)))
-            } else {
-                fold(shifted.xor(crossing), crossing)
+                return stays.xor3(crossing, leaves.clmul_high(V::broadcast(&FOLD)));
             }
+            let one = crossing.shl_each(V::broadcast(&FOLD_1));
+            let two = crossing.shl_each(V::broadcast(&FOLD_2));
+            let seven = crossing.shl_each(V::broadcast(&FOLD_7));
+            stays.xor3(crossing, one).xor3(two, seven)
         }
     }
 }
@@ -382,20 +439,10 @@ unsafe fn times_x32<V: Vector>(tweaks: V) -> V {
     unsafe {
         let moved = tweaks.shuffle::<0b10_01_00_11>();
         if V::CLMUL {
-            moved.xor(tweaks.shr::<32>().clmul_high(V::broadcast(&FOLD_WITHOUT_1)))
+            moved.xor(tweaks.shr(32).clmul_high(V::broadcast(&FOLD_WITHOUT_1)))
         } else {
             let top = tweaks.top_dword();
-            moved.xor3(top.shl::<1>(), top.shl::<2>()).xor(top.shl::<7>())
+            moved.xor3(top.shl(1), top.shl(2)).xor(top.shl(7))
         }
-    }
-}
-
-/// Adds the low word of each lane of `out`, times x, x^2 and x^7, to `tweaks`.
-#[inline(always)]
-unsafe fn fold<V: Vector>(tweaks: V, out: V) -> V {
-    // SAFETY: the condition is passed on.
-    unsafe {
-        let [one, two, seven] = [FOLD_1, FOLD_2, FOLD_7].map(|shift| out.shl_each(V::broadcast(&shift)));
-        tweaks.xor3(one, two).xor(seven)
     }
 }

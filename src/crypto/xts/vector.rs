@@ -8,6 +8,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
+use super::schedule::{ROUND_KEYS, Schedule};
 use super::span::Block;
 
 /// A vector of 128-bit lanes, each an AES block or a tweak.
@@ -25,7 +26,7 @@ pub(super) trait Vector: Copy {
     /// Reads a block into all lanes.
     unsafe fn broadcast(block: &Block) -> Self;
     /// Reads a round key into all lanes; here and now, never earlier, later or once for all.
-    unsafe fn round_key(key: *const [u8; 16]) -> Self;
+    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule) -> Self;
 
     unsafe fn xor(self, other: Self) -> Self;
     unsafe fn xor3(self, b: Self, c: Self) -> Self;
@@ -41,8 +42,9 @@ pub(super) trait Vector: Copy {
     /// Shifts each 64-bit word by its own count; 64 gives 0.
     unsafe fn shl_each(self, counts: Self) -> Self;
     unsafe fn shr_each(self, counts: Self) -> Self;
-    unsafe fn shl<const N: u32>(self) -> Self;
-    unsafe fn shr<const N: u32>(self) -> Self;
+    /// Shifts each 64-bit word by `count`, which the compiler knows; 64 gives 0.
+    unsafe fn shl(self, count: usize) -> Self;
+    unsafe fn shr(self, count: usize) -> Self;
     /// Shuffles the dwords of each lane.
     unsafe fn shuffle<const ORDER: i32>(self) -> Self;
     /// The top dword of each lane at the bottom, under zeros.
@@ -74,9 +76,9 @@ impl Vector for __m256i {
         unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(block.as_ptr().cast())) }
     }
     #[inline(always)]
-    unsafe fn round_key(key: *const [u8; 16]) -> Self {
-        // SAFETY: the trait's condition, and the key can be read.
-        unsafe { read_key_256(key) }
+    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { read_key_256::<ROUND>(schedule) }
     }
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
@@ -129,14 +131,14 @@ impl Vector for __m256i {
         unsafe { _mm256_srlv_epi64(self, counts) }
     }
     #[inline(always)]
-    unsafe fn shl<const N: u32>(self) -> Self {
+    unsafe fn shl(self, count: usize) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm256_sll_epi64(self, _mm_cvtsi32_si128(N as i32)) }
+        unsafe { _mm256_sll_epi64(self, _mm_cvtsi64_si128(count as i64)) }
     }
     #[inline(always)]
-    unsafe fn shr<const N: u32>(self) -> Self {
+    unsafe fn shr(self, count: usize) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm256_srl_epi64(self, _mm_cvtsi32_si128(N as i32)) }
+        unsafe { _mm256_srl_epi64(self, _mm_cvtsi64_si128(count as i64)) }
     }
     #[inline(always)]
     unsafe fn shuffle<const ORDER: i32>(self) -> Self {
@@ -181,9 +183,9 @@ impl Vector for __m512i {
         unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(block.as_ptr().cast())) }
     }
     #[inline(always)]
-    unsafe fn round_key(key: *const [u8; 16]) -> Self {
-        // SAFETY: the trait's condition, and the key can be read.
-        unsafe { read_key_512(key) }
+    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { read_key_512::<ROUND>(schedule) }
     }
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
@@ -236,14 +238,14 @@ impl Vector for __m512i {
         unsafe { _mm512_srlv_epi64(self, counts) }
     }
     #[inline(always)]
-    unsafe fn shl<const N: u32>(self) -> Self {
+    unsafe fn shl(self, count: usize) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm512_slli_epi64::<N>(self) }
+        unsafe { _mm512_sll_epi64(self, _mm_cvtsi64_si128(count as i64)) }
     }
     #[inline(always)]
-    unsafe fn shr<const N: u32>(self) -> Self {
+    unsafe fn shr(self, count: usize) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm512_srli_epi64::<N>(self) }
+        unsafe { _mm512_srl_epi64(self, _mm_cvtsi64_si128(count as i64)) }
     }
     #[inline(always)]
     unsafe fn shuffle<const ORDER: i32>(self) -> Self {
@@ -268,31 +270,29 @@ impl Vector for __m512i {
 }
 
 /// The load that the compiler can neither move, nor drop, nor do once for all.
-///
-/// # Safety
-/// The key can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn read_key_256(key: *const [u8; 16]) -> __m256i {
+fn read_key_256<const ROUND: usize>(schedule: &Schedule) -> __m256i {
+    const { assert!(ROUND < ROUND_KEYS) };
     let vector;
-    // SAFETY: the instruction reads the 16 bytes of the key and changes nothing else.
+    // SAFETY: the instruction reads a key within the schedule and changes nothing else.
     unsafe {
-        asm!("vbroadcasti128 {}, [{}]", out(ymm_reg) vector, in(reg) key, options(nostack, preserves_flags, readonly));
+        asm!("vbroadcasti128 {}, [{} + {}]", out(ymm_reg) vector, in(reg) schedule, const ROUND * 16,
+            options(nostack, preserves_flags, readonly));
     }
     vector
 }
 
 /// The load that the compiler can neither move, nor drop, nor do once for all.
-///
-/// # Safety
-/// The key can be read.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn read_key_512(key: *const [u8; 16]) -> __m512i {
+fn read_key_512<const ROUND: usize>(schedule: &Schedule) -> __m512i {
+    const { assert!(ROUND < ROUND_KEYS) };
     let vector;
-    // SAFETY: the instruction reads the 16 bytes of the key and changes nothing else.
+    // SAFETY: the instruction reads a key within the schedule and changes nothing else.
     unsafe {
-        asm!("vbroadcasti32x4 {}, [{}]", out(zmm_reg) vector, in(reg) key, options(nostack, preserves_flags, readonly));
+        asm!("vbroadcasti32x4 {}, [{} + {}]", out(zmm_reg) vector, in(reg) schedule, const ROUND * 16,
+            options(nostack, preserves_flags, readonly));
     }
     vector
 }
