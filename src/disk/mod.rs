@@ -153,6 +153,11 @@ impl Disk {
         self.protection.is_some()
     }
 
+    /// The kernel of its cipher.
+    pub fn kernel(&self) -> Option<Kernel> {
+        self.protection.as_ref().map(|protection| protection.kernel)
+    }
+
     /// A few words for the start-up report.
     pub fn describe(&self) -> String {
         let cipher = match &self.protection {
