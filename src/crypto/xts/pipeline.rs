@@ -26,7 +26,7 @@ use super::span::{Block, LINE, Span, prefetch_line};
 use super::vector::Vector;
 
 /// Vectors in flight.
-const STREAMS: usize = 8;
+pub(super) const STREAMS: usize = 8;
 
 /// Blocks in a stride.
 const STRIDE: usize = SectorSize::B512.bytes() / BLOCK;
@@ -152,10 +152,9 @@ unsafe fn run_without_carry<V: Vector, D: Direction, const STRIDES: usize>(
     unsafe {
         let mut units = Units::<V>::new(tweak);
         units.encrypt_alone(&schedules.tweak);
-        let mut work = Work::<V, D>::new(schedules, span);
-        work.start(units.first_tweak(0));
+        let mut work = Work::<V, D>::new(schedules, span, &units);
         for sector in 0..sectors {
-            let next = (sector + 1) % (2 * V::LANES);
+            let next = (sector + 2) % (2 * V::LANES);
             let ninth = sector % V::LANES == 0 && sector + V::LANES < sectors;
             match (STRIDES == 1, ninth) {
                 (true, false) => work.stride::<false, true>(&mut units, next),
@@ -228,14 +227,14 @@ impl<V: Vector> Units<V> {
     unsafe fn encrypt_alone(&mut self, schedule: &Schedule) {
         // SAFETY: the condition is passed on.
         unsafe {
-            let mut unit = self.numbers.xor(V::round_key::<0>(schedule));
+            let mut unit = self.numbers.xor(V::key(&schedule[0]));
             macro_rules! round {
                 ($round:literal) => {
-                    unit = unit.encrypt_round(V::round_key::<$round>(schedule));
+                    unit = unit.encrypt_round(V::key(&schedule[$round]));
                 };
             }
             for_each_round!(round);
-            self.keep(unit.encrypt_last(V::round_key::<LAST>(schedule)));
+            self.keep(unit.encrypt_last(V::key(&schedule[LAST])));
         }
     }
 }
@@ -255,32 +254,33 @@ struct Work<'a, V, D> {
     tweaks: Tweaks,
     /// Which half of `tweaks` is the next stride's: 0 or 1.
     half: usize,
+    /// The start of the sector after this one, made ahead.
+    first: First<V>,
     vectors: PhantomData<(V, D)>,
 }
 
 impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
+    /// Makes the tweaks of the first stride, which starts a sector.
     #[inline(always)]
-    fn new(schedules: &'a Schedules, span: Span) -> Self {
+    unsafe fn new(schedules: &'a Schedules, span: Span, units: &Units<V>) -> Self {
+        let mut tweaks = Tweaks([[[0; 2]; STRIDE]; 2]);
+        // SAFETY: the condition is passed on; the tweaks are of a stride.
+        let first = unsafe {
+            let first = First::<V>::new(units.first_tweak(0));
+            for i in 0..STRIDE / V::LANES {
+                first.times_x(i).store(tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
+            }
+            First::new(units.first_tweak(1))
+        };
         Self {
             schedules,
             src: span.src(),
             dst: span.dst(),
             last: span.src().wrapping_add((span.blocks() - STRIDE) * BLOCK),
-            tweaks: Tweaks([[[0; 2]; STRIDE]; 2]),
+            tweaks,
             half: 0,
+            first,
             vectors: PhantomData,
-        }
-    }
-
-    /// Makes the tweaks of the first stride, which starts a sector.
-    #[inline(always)]
-    unsafe fn start(&mut self, first: &Block) {
-        // SAFETY: the condition is passed on; the tweaks are of a stride.
-        unsafe {
-            let first = First::<V>::new(first);
-            for i in 0..STRIDE / V::LANES {
-                first.times_x(i).store(self.tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
-            }
         }
     }
 
@@ -291,10 +291,9 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
         let ahead = self.src.wrapping_add(PREFETCH_BYTES).min(self.last);
         // SAFETY: the condition is passed on; the stride lies within source and destination, the passes within it.
         unsafe {
-            let first = First::new(units.first_tweak(next));
-            self.pass::<NINTH, START, 0>(units, &first, ahead);
+            self.pass::<NINTH, START, 0>(units, next, ahead);
             if V::LANES * STREAMS < STRIDE {
-                self.pass::<false, START, 1>(units, &first, ahead.wrapping_add(STREAMS * V::LANES * BLOCK));
+                self.pass::<false, START, 1>(units, next, ahead.wrapping_add(STREAMS * V::LANES * BLOCK));
             }
         }
         self.half ^= 1;
@@ -307,42 +306,50 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
     unsafe fn pass<const NINTH: bool, const START: bool, const PASS: usize>(
         &mut self,
         units: &mut Units<V>,
-        first: &First<V>,
+        next_first: usize,
         ahead: *const u8,
     ) {
         let (schedule, tweak) = (D::schedule(self.schedules), &self.schedules.tweak);
         let from = PASS * STREAMS * V::LANES;
         // SAFETY: the condition is passed on; eight vectors of the stride start at `from`.
         unsafe {
-            let tweaks = self.tweaks.0[self.half].as_ptr().add(from).cast::<u8>();
-            let next = self.tweaks.0[self.half ^ 1].as_mut_ptr().add(from).cast::<u8>();
+            let tweaks = self.tweaks.0[self.half & 1].as_ptr().add(from).cast::<u8>();
+            let next = self.tweaks.0[(self.half ^ 1) & 1].as_mut_ptr().add(from).cast::<u8>();
             let (src, dst) = (self.src.add(from * BLOCK), self.dst.add(from * BLOCK));
             let vector = V::LANES * BLOCK;
 
-            let key = V::round_key::<0>(schedule);
+            let key = V::key(&schedule[0]);
             let mut blocks = [key; STREAMS];
             for (i, block) in blocks.iter_mut().enumerate() {
                 *block = V::load(src.add(i * vector)).xor3(V::load(tweaks.add(i * vector)), key);
             }
             let mut unit = units.numbers;
             if NINTH {
-                unit = unit.xor(V::round_key::<0>(tweak));
+                unit = unit.xor(V::key(&tweak[0]));
             }
             macro_rules! round {
                 ($round:literal) => {
-                    let key = V::round_key::<$round>(schedule);
+                    let key = V::round_key::<$round>(schedule, &mut blocks);
                     for block in &mut blocks {
                         *block = D::round(*block, key);
                     }
                     if NINTH {
-                        unit = unit.encrypt_round(V::round_key::<$round>(tweak));
+                        unit = unit.encrypt_round(V::key(&tweak[$round]));
+                    }
+                    if START && $round == 11 && (PASS + 1) * STREAMS * V::LANES == STRIDE {
+                        self.first = First::new(units.first_tweak(next_first));
                     }
                     if $round <= STREAMS {
                         let i = $round - 1;
-                        let later = if START {
-                            first.times_x(PASS * STREAMS + i)
+                        let place = (PASS * STREAMS + i) * V::LANES;
+                        let later = if START && false && place >= 16 {
+                            times_x8::<V, 2>(V::load(next.add(i * vector).sub(16 * BLOCK)))
+                        } else if START && false && place >= 8 {
+                            times_x8::<V, 1>(V::load(next.add(i * vector).sub(8 * BLOCK)))
+                        } else if START {
+                            self.first.times_x(PASS * STREAMS + i)
                         } else {
-                            times_x32(V::load(tweaks.add(i * vector)))
+                            times_x8::<V, 4>(V::load(tweaks.add(i * vector)))
                         };
                         later.store(next.add(i * vector));
                         if i * LINE < STREAMS * vector {
@@ -352,12 +359,12 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
                 };
             }
             for_each_round!(round);
-            let key = V::round_key::<LAST>(schedule);
+            let key = V::round_key::<LAST>(schedule, &mut blocks);
             for (i, block) in blocks.into_iter().enumerate() {
                 D::last(block, key.xor(V::load(tweaks.add(i * vector)))).store(dst.add(i * vector));
             }
             if NINTH {
-                units.keep(unit.encrypt_last(V::round_key::<LAST>(tweak)));
+                units.keep(unit.encrypt_last(V::key(&tweak[LAST])));
             }
         }
     }
@@ -411,7 +418,7 @@ impl<V: Vector> First<V> {
     #[inline(always)]
     unsafe fn crossed(tweaks: V) -> V {
         // SAFETY: the condition is passed on.
-        unsafe { if V::CLMUL { tweaks.low_to_high() } else { tweaks.shuffle::<0b01_00_11_10>() } }
+        unsafe { if V::CLMUL { tweaks.low_to_high() } else { tweaks.swap() } }
     }
 
     /// Puts a product together: what stays in its word, and what left the words at the top. From the lower word that
@@ -431,18 +438,14 @@ impl<V: Vector> First<V> {
     }
 }
 
-/// The tweaks a stride later: each times x^32. The dwords move up by one; the one that leaves at the top is already at
-/// the bottom, where the 1 of [`FOLD`] wants it.
+/// Each tweak times x to the power of `8 * BYTES`. The bytes move up; those that leave at the top are already at the bottom,
+/// where the 1 of x^7 + x^2 + x + 1 wants them.
 #[inline(always)]
-unsafe fn times_x32<V: Vector>(tweaks: V) -> V {
+unsafe fn times_x8<V: Vector, const BYTES: usize>(tweaks: V) -> V {
     // SAFETY: the condition is passed on.
     unsafe {
-        let moved = tweaks.shuffle::<0b10_01_00_11>();
-        if V::CLMUL {
-            moved.xor(tweaks.shr(32).clmul_high(V::broadcast(&FOLD_WITHOUT_1)))
-        } else {
-            let top = tweaks.top_dword();
-            moved.xor3(top.shl(1), top.shl(2)).xor(top.shl(7))
-        }
+        let moved = tweaks.rotate_up::<BYTES>();
+        let top = tweaks.top::<BYTES>();
+        moved.xor3(top.shl(1), top.shl(2)).xor(top.shl(7))
     }
 }
