@@ -334,7 +334,7 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
                         *block = D::round(*block, key);
                     }
                     if NINTH {
-                        unit = unit.encrypt_round(V::key(&tweak[$round]));
+                        unit = unit.encrypt_round(V::key(&tweak[$round])).pinned();
                     }
                     if START && $round == 11 && (PASS + 1) * STREAMS * V::LANES == STRIDE {
                         self.first = First::new(units.first_tweak(next_first));

@@ -33,6 +33,9 @@ pub(super) trait Vector: Copy {
     /// saves it, and so keeps the rounds in the order in which they are written.
     unsafe fn round_key<const ROUND: usize>(schedule: &Schedule, before: &mut [Self; STREAMS]) -> Self;
 
+    /// The same vector, made here: between the round keys that are read before and after.
+    unsafe fn pinned(self) -> Self;
+
     unsafe fn xor(self, other: Self) -> Self;
     unsafe fn xor3(self, b: Self, c: Self) -> Self;
     unsafe fn and(self, other: Self) -> Self;
@@ -91,6 +94,11 @@ impl Vector for __m256i {
     unsafe fn round_key<const ROUND: usize>(schedule: &Schedule, before: &mut [Self; STREAMS]) -> Self {
         // SAFETY: the trait's condition.
         unsafe { read_key_256::<ROUND>(schedule, before) }
+    }
+    #[inline(always)]
+    unsafe fn pinned(self) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { pin_256(self) }
     }
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
@@ -222,6 +230,11 @@ impl Vector for __m512i {
         unsafe { read_key_512::<ROUND>(schedule, before) }
     }
     #[inline(always)]
+    unsafe fn pinned(self) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { pin_512(self) }
+    }
+    #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: the trait's condition.
         unsafe { _mm512_xor_si512(self, other) }
@@ -340,4 +353,22 @@ fn read_key_512<const ROUND: usize>(schedule: &Schedule, before: &mut [__m512i; 
             options(nostack, preserves_flags, readonly));
     }
     key
+}
+
+/// Nothing, but in the order of the key loads.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pin_256(mut vector: __m256i) -> __m256i {
+    // SAFETY: there is no instruction.
+    unsafe { asm!("/* {} */", inout(ymm_reg) vector, options(nostack, preserves_flags, nomem)) };
+    vector
+}
+
+/// Nothing, but in the order of the key loads.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn pin_512(mut vector: __m512i) -> __m512i {
+    // SAFETY: there is no instruction.
+    unsafe { asm!("/* {} */", inout(zmm_reg) vector, options(nostack, preserves_flags, nomem)) };
+    vector
 }
