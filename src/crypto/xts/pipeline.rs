@@ -256,6 +256,7 @@ struct Work<'a, V, D> {
     half: usize,
     /// The start of the sector after this one, made ahead.
     first: First<V>,
+    fold: Fold<V>,
     vectors: PhantomData<(V, D)>,
 }
 
@@ -264,13 +265,15 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
     #[inline(always)]
     unsafe fn new(schedules: &'a Schedules, span: Span, units: &Units<V>) -> Self {
         let mut tweaks = Tweaks([[[0; 2]; STRIDE]; 2]);
+        // SAFETY: the condition is passed on.
+        let fold = unsafe { Fold::<V>::new() };
         // SAFETY: the condition is passed on; the tweaks are of a stride.
         let first = unsafe {
-            let first = First::<V>::new(units.first_tweak(0));
+            let first = First::<V>::new(units.first_tweak(0), &fold);
             for i in 0..STRIDE / V::LANES {
-                first.times_x(i).store(tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
+                first.times_x(i, &fold).store(tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
             }
-            First::new(units.first_tweak(1))
+            First::new(units.first_tweak(1), &fold)
         };
         Self {
             schedules,
@@ -280,6 +283,7 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
             tweaks,
             half: 0,
             first,
+            fold,
             vectors: PhantomData,
         }
     }
@@ -337,19 +341,14 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
                         unit = unit.encrypt_round(V::key(&tweak[$round])).pinned();
                     }
                     if START && $round == 11 && (PASS + 1) * STREAMS * V::LANES == STRIDE {
-                        self.first = First::new(units.first_tweak(next_first));
+                        self.first = First::new(units.first_tweak(next_first), &self.fold);
                     }
                     if $round <= STREAMS {
                         let i = $round - 1;
-                        let place = (PASS * STREAMS + i) * V::LANES;
-                        let later = if START && false && place >= 16 {
-                            times_x8::<V, 2>(V::load(next.add(i * vector).sub(16 * BLOCK)))
-                        } else if START && false && place >= 8 {
-                            times_x8::<V, 1>(V::load(next.add(i * vector).sub(8 * BLOCK)))
-                        } else if START {
-                            self.first.times_x(PASS * STREAMS + i)
+                        let later = if START {
+                            self.first.times_x(PASS * STREAMS + i, &self.fold)
                         } else {
-                            times_x8::<V, 4>(V::load(tweaks.add(i * vector)))
+                            self.fold.times_x32(V::load(tweaks.add(i * vector)))
                         };
                         later.store(next.add(i * vector));
                         if i * LINE < STREAMS * vector {
@@ -370,11 +369,10 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
     }
 }
 
-/// The tweaks of the first vector of a sector, in the forms that [`First::times_x`] starts from.
+/// The tweaks of the first vector of a sector, as they are and with the words of each lane swapped.
 struct First<V> {
     tweaks: V,
-    /// For carry-less multiplication the low words, on top; for shifts the two words swapped.
-    crossed: V,
+    swapped: V,
 }
 
 /// The place of each lane, and 64 less that.
@@ -383,69 +381,85 @@ struct Lanes([Block; 4], [Block; 4]);
 
 static LANES: Lanes = Lanes([[0; 2], [1; 2], [2; 2], [3; 2]], [[64; 2], [63; 2], [62; 2], [61; 2]]);
 
-/// x^128 = x^7 + x^2 + x + 1 (IEEE 1619-2018, 5.2), and the same without the 1.
-const FOLD: Block = [0x87, 0];
-const FOLD_WITHOUT_1: Block = [0x86, 0];
-
-/// Shifts of the low word that make up a product with [`FOLD`]; nothing of the high word.
-const FOLD_1: Block = [1, 64];
-const FOLD_2: Block = [2, 64];
-const FOLD_7: Block = [7, 64];
-
 impl<V: Vector> First<V> {
     /// Takes the first tweak of the sector to all lanes, times x to the lane's place.
     #[inline(always)]
-    unsafe fn new(first: &Block) -> Self {
-        // SAFETY: the condition is passed on; the tables are longer than a vector.
+    unsafe fn new(first: &Block, fold: &Fold<V>) -> Self {
+        // SAFETY: the condition is passed on; the tables are as long as the longest vector.
         unsafe {
             let first = V::broadcast(first);
-            let crossed = Self::crossed(first);
-            let [left, right] = [&LANES.0, &LANES.1];
-            let (left, right) = (V::load(left.as_ptr().cast()), V::load(right.as_ptr().cast()));
-            let tweaks = Self::joined(first.shl_each(left), first.shr_each(right), crossed.shr_each(right));
-            Self { tweaks, crossed: Self::crossed(tweaks) }
+            let (left, right) = (V::load(LANES.0.as_ptr().cast()), V::load(LANES.1.as_ptr().cast()));
+            let tweaks = fold.joined(first.shl_each(left), first.swap().shr_each(right));
+            Self { tweaks, swapped: tweaks.swap() }
         }
     }
 
     /// The tweaks of vector `i` of the stride: in each lane those of the first, times x to the power of the blocks between.
     #[inline(always)]
-    unsafe fn times_x(&self, i: usize) -> V {
-        let (left, right) = (i * V::LANES, 64 - i * V::LANES);
-        // SAFETY: the condition is passed on.
-        unsafe { Self::joined(self.tweaks.shl(left), self.tweaks.shr(right), self.crossed.shr(right)) }
-    }
-
-    #[inline(always)]
-    unsafe fn crossed(tweaks: V) -> V {
-        // SAFETY: the condition is passed on.
-        unsafe { if V::CLMUL { tweaks.low_to_high() } else { tweaks.swap() } }
-    }
-
-    /// Puts a product together: what stays in its word, and what left the words at the top. From the lower word that
-    /// enters the upper; from the upper word it enters the lower, times [`FOLD`].
-    #[inline(always)]
-    unsafe fn joined(stays: V, leaves: V, crossing: V) -> V {
-        // SAFETY: the condition is passed on.
-        unsafe {
-            if V::CLMUL {
-                return stays.xor3(crossing, leaves.clmul_high(V::broadcast(&FOLD)));
-            }
-            let one = crossing.shl_each(V::broadcast(&FOLD_1));
-            let two = crossing.shl_each(V::broadcast(&FOLD_2));
-            let seven = crossing.shl_each(V::broadcast(&FOLD_7));
-            stays.xor3(crossing, one).xor3(two, seven)
+    unsafe fn times_x(&self, i: usize, fold: &Fold<V>) -> V {
+        if i == 0 {
+            return self.tweaks;
         }
+        let blocks = i * V::LANES;
+        // SAFETY: the condition is passed on.
+        unsafe { fold.joined(self.tweaks.shl(blocks), self.swapped.shr(64 - blocks)) }
     }
 }
 
-/// Each tweak times x to the power of `8 * BYTES`. The bytes move up; those that leave at the top are already at the bottom,
-/// where the 1 of x^7 + x^2 + x + 1 wants them.
-#[inline(always)]
-unsafe fn times_x8<V: Vector, const BYTES: usize>(tweaks: V) -> V {
-    // SAFETY: the condition is passed on.
-    unsafe {
-        let moved = tweaks.rotate_up::<BYTES>();
-        let top = tweaks.top::<BYTES>();
-        moved.xor3(top.shl(1), top.shl(2)).xor(top.shl(7))
+/// How what leaves a tweak at the top comes back: x^128 = x^7 + x^2 + x + 1 (IEEE 1619-2018, 5.2). The 1 costs nothing,
+/// since what leaves is moved to the bottom anyway; these are for the rest.
+///
+/// The compiler does not know the values: it would make worse instructions of them.
+struct Fold<V> {
+    /// Factor of carry-less multiplication: x^7 + x^2 + x.
+    factor: V,
+    /// Shifts of the low word by 1, 2 and 7, and of the high word out of sight.
+    shifts: [V; 3],
+    /// Masks the upper dword of the low word.
+    upper: V,
+}
+
+impl<V: Vector> Fold<V> {
+    #[inline(always)]
+    unsafe fn new() -> Self {
+        // SAFETY: the condition is passed on.
+        unsafe {
+            Self {
+                factor: V::broadcast(&[0x86, 0]).pinned(),
+                shifts: [
+                    V::broadcast(&[1, 64]).pinned(),
+                    V::broadcast(&[2, 64]).pinned(),
+                    V::broadcast(&[7, 64]).pinned(),
+                ],
+                upper: V::broadcast(&[0xffff_ffff << 32, 0]).pinned(),
+            }
+        }
+    }
+
+    /// Puts a product together: what stays in its word, and what left the words at the top, swapped. From the lower word
+    /// that enters the upper; from the upper word it enters the lower, times x^7 + x^2 + x + 1.
+    #[inline(always)]
+    unsafe fn joined(&self, stays: V, crossing: V) -> V {
+        // SAFETY: the condition is passed on.
+        unsafe {
+            if V::CLMUL {
+                stays.xor3(crossing, crossing.clmul_low(self.factor))
+            } else {
+                let [one, two, seven] = self.shifts;
+                let (one, two, seven) = (crossing.shl_each(one), crossing.shl_each(two), crossing.shl_each(seven));
+                stays.xor3(crossing, one).xor3(two, seven)
+            }
+        }
+    }
+
+    /// The tweaks a stride later: each times x^32. The dwords move up by one; the one that leaves at the top is already at
+    /// the bottom. Its products are taken from where it lies as the upper dword of a word.
+    #[inline(always)]
+    unsafe fn times_x32(&self, tweaks: V) -> V {
+        // SAFETY: the condition is passed on.
+        unsafe {
+            let top = tweaks.swap().and(self.upper);
+            tweaks.rotate_up().xor3(top.shr(31), top.shr(30)).xor(top.shr(25))
+        }
     }
 }

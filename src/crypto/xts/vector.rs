@@ -18,7 +18,7 @@ use super::span::Block;
 pub(super) trait Vector: Copy {
     /// Blocks in a vector.
     const LANES: usize;
-    /// Whether the tweaks are folded with carry-less multiplication, or else with shifts.
+    /// Whether the start of a sector is folded with carry-less multiplication, or else with shifts: whichever is faster.
     const CLMUL: bool;
 
     /// Reads a vector. `ptr` can be read, and needs no alignment.
@@ -55,14 +55,10 @@ pub(super) trait Vector: Copy {
     unsafe fn shr(self, count: usize) -> Self;
     /// Swaps the words of each lane.
     unsafe fn swap(self) -> Self;
-    /// Moves the bytes of each lane up by `BYTES`, those on top to the bottom. `BYTES`: 1, 2 or 4.
-    unsafe fn rotate_up<const BYTES: usize>(self) -> Self;
-    /// The top `BYTES` bytes of each lane at the bottom, under zeros. `BYTES`: 1, 2 or 4.
-    unsafe fn top<const BYTES: usize>(self) -> Self;
-    /// The low word of each lane on top, above zeros.
-    unsafe fn low_to_high(self) -> Self;
-    /// The high word of each lane times the low word of `factor`'s, carry-less.
-    unsafe fn clmul_high(self, factor: Self) -> Self;
+    /// Moves the dwords of each lane up by one, the top one to the bottom.
+    unsafe fn rotate_up(self) -> Self;
+    /// The low word of each lane times the low word of `factor`'s, carry-less.
+    unsafe fn clmul_low(self, factor: Self) -> Self;
 }
 
 /// Two lanes: AVX2, VAES, VPCLMULQDQ.
@@ -166,36 +162,14 @@ impl Vector for __m256i {
         unsafe { _mm256_shuffle_epi32::<0b01_00_11_10>(self) }
     }
     #[inline(always)]
-    unsafe fn rotate_up<const BYTES: usize>(self) -> Self {
+    unsafe fn rotate_up(self) -> Self {
         // SAFETY: the trait's condition.
-        unsafe {
-            match BYTES {
-                1 => _mm256_alignr_epi8::<15>(self, self),
-                2 => _mm256_alignr_epi8::<14>(self, self),
-                _ => _mm256_shuffle_epi32::<0b10_01_00_11>(self),
-            }
-        }
+        unsafe { _mm256_shuffle_epi32::<0b10_01_00_11>(self) }
     }
     #[inline(always)]
-    unsafe fn top<const BYTES: usize>(self) -> Self {
+    unsafe fn clmul_low(self, factor: Self) -> Self {
         // SAFETY: the trait's condition.
-        unsafe {
-            match BYTES {
-                1 => _mm256_bsrli_epi128::<15>(self),
-                2 => _mm256_bsrli_epi128::<14>(self),
-                _ => _mm256_bsrli_epi128::<12>(self),
-            }
-        }
-    }
-    #[inline(always)]
-    unsafe fn low_to_high(self) -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { _mm256_bslli_epi128::<8>(self) }
-    }
-    #[inline(always)]
-    unsafe fn clmul_high(self, factor: Self) -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { _mm256_clmulepi64_epi128::<0x01>(self, factor) }
+        unsafe { _mm256_clmulepi64_epi128::<0x00>(self, factor) }
     }
 }
 
@@ -300,24 +274,14 @@ impl Vector for __m512i {
         unsafe { _mm512_shuffle_epi32::<0b01_00_11_10>(self) }
     }
     #[inline(always)]
-    unsafe fn rotate_up<const BYTES: usize>(self) -> Self {
+    unsafe fn rotate_up(self) -> Self {
         // SAFETY: the trait's condition.
         unsafe { _mm512_shuffle_epi32::<0b10_01_00_11>(self) }
     }
     #[inline(always)]
-    unsafe fn top<const BYTES: usize>(self) -> Self {
-        // SAFETY: the trait's condition. One instruction, and not one that takes a slot from AES (a byte shift does).
-        unsafe { _mm512_maskz_shuffle_epi32::<0xff>(0x1111, self) }
-    }
-    #[inline(always)]
-    unsafe fn low_to_high(self) -> Self {
+    unsafe fn clmul_low(self, factor: Self) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm512_maskz_shuffle_epi32::<0x44>(0xcccc, self) }
-    }
-    #[inline(always)]
-    unsafe fn clmul_high(self, factor: Self) -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { _mm512_clmulepi64_epi128::<0x01>(self, factor) }
+        unsafe { _mm512_clmulepi64_epi128::<0x00>(self, factor) }
     }
 }
 
