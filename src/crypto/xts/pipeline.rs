@@ -411,8 +411,6 @@ impl<V: Vector> First<V> {
 ///
 /// The compiler does not know the values: it would make worse instructions of them.
 struct Fold<V> {
-    /// Factor of carry-less multiplication: x^7 + x^2 + x.
-    factor: V,
     /// Shifts of the low word by 1, 2 and 7, and of the high word out of sight.
     shifts: [V; 3],
     /// Masks the upper dword of the low word.
@@ -425,7 +423,6 @@ impl<V: Vector> Fold<V> {
         // SAFETY: the condition is passed on.
         unsafe {
             Self {
-                factor: V::broadcast(&[0x86, 0]).pinned(),
                 shifts: [
                     V::broadcast(&[1, 64]).pinned(),
                     V::broadcast(&[2, 64]).pinned(),
@@ -442,13 +439,9 @@ impl<V: Vector> Fold<V> {
     unsafe fn joined(&self, stays: V, crossing: V) -> V {
         // SAFETY: the condition is passed on.
         unsafe {
-            if V::CLMUL {
-                stays.xor3(crossing, crossing.clmul_low(self.factor))
-            } else {
-                let [one, two, seven] = self.shifts;
-                let (one, two, seven) = (crossing.shl_each(one), crossing.shl_each(two), crossing.shl_each(seven));
-                stays.xor3(crossing, one).xor3(two, seven)
-            }
+            let [one, two, seven] = self.shifts;
+            let (one, two, seven) = (crossing.shl_each(one), crossing.shl_each(two), crossing.shl_each(seven));
+            stays.xor3(crossing, one).xor3(two, seven)
         }
     }
 

@@ -18,8 +18,6 @@ use super::span::Block;
 pub(super) trait Vector: Copy {
     /// Blocks in a vector.
     const LANES: usize;
-    /// Whether the start of a sector is folded with carry-less multiplication, or else with shifts: whichever is faster.
-    const CLMUL: bool;
 
     /// Reads a vector. `ptr` can be read, and needs no alignment.
     unsafe fn load(ptr: *const u8) -> Self;
@@ -57,14 +55,11 @@ pub(super) trait Vector: Copy {
     unsafe fn swap(self) -> Self;
     /// Moves the dwords of each lane up by one, the top one to the bottom.
     unsafe fn rotate_up(self) -> Self;
-    /// The low word of each lane times the low word of `factor`'s, carry-less.
-    unsafe fn clmul_low(self, factor: Self) -> Self;
 }
 
-/// Two lanes: AVX2, VAES, VPCLMULQDQ.
+/// Two lanes: AVX2, VAES.
 impl Vector for __m256i {
     const LANES: usize = 2;
-    const CLMUL: bool = true;
 
     #[inline(always)]
     unsafe fn load(ptr: *const u8) -> Self {
@@ -166,17 +161,11 @@ impl Vector for __m256i {
         // SAFETY: the trait's condition.
         unsafe { _mm256_shuffle_epi32::<0b10_01_00_11>(self) }
     }
-    #[inline(always)]
-    unsafe fn clmul_low(self, factor: Self) -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { _mm256_clmulepi64_epi128::<0x00>(self, factor) }
-    }
 }
 
-/// Four lanes: AVX-512F, VAES, VPCLMULQDQ.
+/// Four lanes: AVX-512F, VAES.
 impl Vector for __m512i {
     const LANES: usize = 4;
-    const CLMUL: bool = false;
 
     #[inline(always)]
     unsafe fn load(ptr: *const u8) -> Self {
@@ -277,11 +266,6 @@ impl Vector for __m512i {
     unsafe fn rotate_up(self) -> Self {
         // SAFETY: the trait's condition.
         unsafe { _mm512_shuffle_epi32::<0b10_01_00_11>(self) }
-    }
-    #[inline(always)]
-    unsafe fn clmul_low(self, factor: Self) -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { _mm512_clmulepi64_epi128::<0x00>(self, factor) }
     }
 }
 
