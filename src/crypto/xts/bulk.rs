@@ -22,8 +22,9 @@ use super::span::{Block, Span, block_of};
 /// Blocks that share one pass: the smallest sector, so that a sector is a whole number of them.
 const STRIDE: usize = SectorSize::B512.bytes() / BLOCK;
 
-/// Blocks that are worked on together, at most: slab and tweaks fit well into the first-level cache.
-const SLAB: usize = 8 * STRIDE;
+/// Blocks that are worked on together, at most. Slab and tweaks fit well into the first-level cache, and do not lie a
+/// multiple of 4 KiB apart, where the CPU would take one for the other.
+const SLAB: usize = 6 * STRIDE;
 
 /// The same for a run of a few sectors, which would pay for the clearing of a whole slab.
 const SMALL_SLAB: usize = 2 * STRIDE;
@@ -157,10 +158,11 @@ impl<'a> TweakSource<'a> {
     fn fill(&mut self, tweaks: &mut [Block]) {
         for tweaks in tweaks.as_chunks_mut::<STRIDE>().0 {
             if self.strides_left == 0 {
-                self.stride = Stride::start(self.next_unit());
+                let first = self.next_unit();
+                self.stride.start(first);
                 self.strides_left = self.strides_per_unit;
             } else {
-                self.stride = self.stride.next();
+                self.stride.advance();
             }
             self.strides_left -= 1;
             self.stride.write(tweaks);
@@ -204,7 +206,6 @@ impl Drop for TweakSource<'_> {
 }
 
 /// The tweaks of a stride: low words and high words apart, so that the compiler can work on several at a time.
-#[derive(Clone, Copy)]
 struct Stride {
     low: [u64; STRIDE],
     high: [u64; STRIDE],
@@ -213,15 +214,13 @@ struct Stride {
 impl Stride {
     /// Tweak i of a data unit is the first times x^i in GF(2^128) (IEEE 1619-2018, 5.2): so x^N of those before, doubling.
     #[inline(always)]
-    fn start([low, high]: Block) -> Self {
-        let mut stride = Self { low: [0; STRIDE], high: [0; STRIDE] };
-        (stride.low[0], stride.high[0]) = (low, high);
-        stride.double::<1>();
-        stride.double::<2>();
-        stride.double::<4>();
-        stride.double::<8>();
-        stride.double::<16>();
-        stride
+    fn start(&mut self, [low, high]: Block) {
+        (self.low[0], self.high[0]) = (low, high);
+        self.double::<1>();
+        self.double::<2>();
+        self.double::<4>();
+        self.double::<8>();
+        self.double::<16>();
     }
 
     /// Makes tweaks N to 2N out of tweaks 0 to N.
@@ -234,11 +233,10 @@ impl Stride {
 
     /// The stride that follows in the same data unit.
     #[inline(always)]
-    fn next(mut self) -> Self {
+    fn advance(&mut self) {
         for i in 0..STRIDE {
             (self.low[i], self.high[i]) = times_x::<STRIDE>(self.low[i], self.high[i]);
         }
-        self
     }
 
     #[inline(always)]

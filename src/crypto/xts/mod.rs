@@ -16,6 +16,8 @@
 mod bulk;
 mod kernel;
 mod key;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod model;
 #[cfg(target_arch = "x86_64")]
 mod pipeline;
 #[cfg(target_arch = "x86_64")]
