@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
 use super::pipeline::{Decrypt, Encrypt, STREAMS, run};
 use super::schedule::{Schedule, Schedules};
@@ -34,7 +35,7 @@ impl Model {
         for (out, key) in out.0.iter_mut().zip(key.0) {
             // SAFETY: a block and a vector are both 16 bytes of any value; the CPU has AES-NI.
             *out = unsafe {
-                std::mem::transmute::<__m128i, Block>(f(std::mem::transmute(*out), std::mem::transmute(key)))
+                transmute::<__m128i, Block>(f(transmute::<Block, __m128i>(*out), transmute::<Block, __m128i>(key)))
             };
         }
         out
@@ -143,7 +144,7 @@ fn the_pipeline_at_512_bits_gives_the_bytes_of_the_bulk_kernel() {
         for sectors in 1..20 {
             for (first, step) in [(7, 1), (u128::from(u64::MAX) - 30, 8), (u128::MAX - 5, 1), (1 << 90, u64::MAX)] {
                 let tweak = Tweak { first, step };
-                let plain: Vec<u8> = (0..sectors * sector.bytes()).map(|i| (i * 31 >> 3) as u8).collect();
+                let plain: Vec<u8> = (0..sectors * sector.bytes()).map(|i| ((i * 31) >> 3) as u8).collect();
                 let mut wanted = vec![0; plain.len()];
                 bulk.encrypt(sector, tweak, &plain, &mut wanted);
                 let mut got = vec![0; plain.len()];

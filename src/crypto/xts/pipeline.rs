@@ -10,12 +10,13 @@
 //! - The first tweaks of sectors are themselves AES encryptions (IEEE 1619-2018, 5.3.2). They are made for as many
 //!   sectors together as a vector has lanes, as a *ninth stream* beside the data of a sector well before.
 //! - Round keys are read in their round. Otherwise the compiler takes all 15 into registers and then runs vector after
-//!   vector. It is [`Vector::round_key`] that holds it to that; `strongroom-perf xts --check` measures that it does.
+//!   vector. It is [`Vector::round_key`] that holds it to that, and [`Vector::pinned`] for the ninth stream;
+//!   `strongroom-perf xts --check` measures that they do.
 //! - The source is fetched 8 KiB ahead, within the run: the reorder window does not reach far enough.
 //!
 //! No closures: one would be compiled without the CPU features of the function it stands in.
 //!
-//! A key's tweak schedule, number and direction change which bytes come out, never which instructions run.
+//! Keys, numbers and data change which bytes come out, never which instructions run.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
