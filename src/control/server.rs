@@ -169,6 +169,7 @@ fn report(reactors: &[ReactorThread], disks: &[Arc<Disk>], nbd: &NbdServer, conf
     };
     println!("  reactors {idle}; core dumps are off");
     for disk in disks {
+        println!("  device {}: {}", disk.device().name(), disk.device().describe());
         println!("  disk {}: {}", disk.name(), disk.describe());
     }
     for address in nbd.addresses() {

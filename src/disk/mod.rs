@@ -138,6 +138,11 @@ impl Disk {
         &self.name
     }
 
+    /// The device that the disk takes whole.
+    pub fn device(&self) -> &SharedDevice {
+        &self.device
+    }
+
     /// Bytes on the disk.
     pub fn size(&self) -> u64 {
         self.size

@@ -24,6 +24,7 @@ mod pipeline;
 mod schedule;
 mod sector;
 mod segments;
+mod self_test;
 mod span;
 #[cfg(target_arch = "x86_64")]
 mod vaes;

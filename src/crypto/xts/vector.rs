@@ -2,7 +2,7 @@
 //!
 //! Everything here is inlined into a function that enables the CPU features; called anywhere else it is undefined
 //! behaviour. So the trait's methods are unsafe, with that one condition: **the CPU has the width's features**
-//! ([`super::kernel::Kernel::is_supported`]) **and the caller is compiled with them**.
+//! ([`super::kernel::Kernel::has_features`]) **and the caller is compiled with them**.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
