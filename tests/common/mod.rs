@@ -1,6 +1,8 @@
 //! What the tests of exports share: an NBD server in this process, on a reactor or two and a disk of any kind.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod nbd_client;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;

@@ -26,10 +26,11 @@ const UNIX_SOCKET_BUFFER: libc::c_int = 4 << 20;
 pub(super) struct Listener {
     address: ListenAddress,
     socket: Bound,
+    _file: Option<SocketFile>,
 }
 
 enum Bound {
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener),
     Tcp(TcpListener),
 }
 
@@ -47,7 +48,7 @@ impl Listener {
                 let listener = TcpListener::bind(socket).map_err(failed)?;
                 listener.set_nonblocking(true).map_err(failed)?;
                 let address = ListenAddress::Tcp(listener.local_addr().map_err(failed)?);
-                Ok(Self { address, socket: Bound::Tcp(listener) })
+                Ok(Self { address, socket: Bound::Tcp(listener), _file: None })
             }
             ListenAddress::Unix(path) => {
                 make_room(path)?;
@@ -55,7 +56,7 @@ impl Listener {
                 listener.set_nonblocking(true).map_err(failed)?;
                 let meta = fs::symlink_metadata(path).map_err(failed)?;
                 let file = SocketFile { path: path.clone(), inode: (meta.dev(), meta.ino()) };
-                Ok(Self { address: address.clone(), socket: Bound::Unix(listener, file) })
+                Ok(Self { address: address.clone(), socket: Bound::Unix(listener), _file: Some(file) })
             }
         }
     }
@@ -67,7 +68,7 @@ impl Listener {
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
-            Bound::Unix(listener, _) => listener.as_fd(),
+            Bound::Unix(listener) => listener.as_fd(),
             Bound::Tcp(listener) => listener.as_fd(),
         }
     }
@@ -75,7 +76,7 @@ impl Listener {
     /// The next connection and who it is.
     pub(super) fn accept(&self) -> io::Result<(OwnedFd, String)> {
         match &self.socket {
-            Bound::Unix(listener, _) => {
+            Bound::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
                 let peer = unix_peer(&stream);
                 for option in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
