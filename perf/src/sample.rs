@@ -48,6 +48,8 @@ pub struct Sample {
     pub cpu: Option<CpuTime>,
     /// Share of the machine's time that the host kept for others, in percent, while this was measured.
     pub steal_percent: f64,
+    /// What the contender tells about itself: the cipher's kernel, for example.
+    pub note: Option<String>,
 }
 
 /// CPU time spent in a span of time.

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+#[cfg(target_arch = "x86_64")]
+use super::vaes::{has_256 as has_vaes256, has_512 as has_vaes512};
+
 /// An implementation of AES-256-XTS. All give the same bytes; they differ in speed and in what the CPU must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
@@ -49,10 +52,12 @@ impl Kernel {
     }
 }
 
+#[cfg(not(target_arch = "x86_64"))]
 fn has_vaes512() -> bool {
     false
 }
 
+#[cfg(not(target_arch = "x86_64"))]
 fn has_vaes256() -> bool {
     false
 }

@@ -14,9 +14,13 @@ use zeroize::Zeroize;
 
 use super::bulk::BulkKey;
 use super::kernel::Kernel;
+#[cfg(target_arch = "x86_64")]
+use super::schedule;
 use super::sector::{BLOCK, SectorSize, Tweak};
 use super::segments;
 use super::span::Span;
+#[cfg(target_arch = "x86_64")]
+use super::vaes;
 use crate::crypto::scrub::scrub;
 use crate::memory::Segment;
 
@@ -39,7 +43,13 @@ pub struct XtsKey {
 }
 
 /// The round keys in the form that the kernel wants.
+///
+/// `Vaes512` and `Vaes256` are made only where the CPU has what those kernels need.
 enum Schedules {
+    #[cfg(target_arch = "x86_64")]
+    Vaes512(schedule::Schedules),
+    #[cfg(target_arch = "x86_64")]
+    Vaes256(schedule::Schedules),
     Bulk(BulkKey),
 }
 
@@ -76,6 +86,10 @@ impl XtsKey {
     /// The kernel that the key was expanded for.
     pub fn kernel(&self) -> Kernel {
         match self.schedules {
+            #[cfg(target_arch = "x86_64")]
+            Schedules::Vaes512(_) => Kernel::Vaes512,
+            #[cfg(target_arch = "x86_64")]
+            Schedules::Vaes256(_) => Kernel::Vaes256,
             Schedules::Bulk(_) => Kernel::Bulk,
         }
     }
@@ -146,12 +160,24 @@ impl XtsKey {
 
     fn encrypt_span(&self, sector: SectorSize, tweak: Tweak, span: Span) {
         match &self.schedules {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the variant is made only where the CPU has what the kernel needs.
+            Schedules::Vaes512(schedules) => unsafe { vaes::encrypt_512(schedules, sector, tweak, span) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the variant is made only where the CPU has what the kernel needs.
+            Schedules::Vaes256(schedules) => unsafe { vaes::encrypt_256(schedules, sector, tweak, span) },
             Schedules::Bulk(key) => key.encrypt(sector, tweak, span),
         }
     }
 
     fn decrypt_span(&self, sector: SectorSize, tweak: Tweak, span: Span) {
         match &self.schedules {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the variant is made only where the CPU has what the kernel needs.
+            Schedules::Vaes512(schedules) => unsafe { vaes::decrypt_512(schedules, sector, tweak, span) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the variant is made only where the CPU has what the kernel needs.
+            Schedules::Vaes256(schedules) => unsafe { vaes::decrypt_256(schedules, sector, tweak, span) },
             Schedules::Bulk(key) => key.decrypt(sector, tweak, span),
         }
     }
@@ -171,9 +197,15 @@ fn halves(key: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
 /// Kept out of line, so that whatever it and its callees leave lies below its caller's frame, where `scrub` reaches.
 #[inline(never)]
 fn write_schedules(place: &mut MaybeUninit<XtsKey>, kernel: Kernel, data: &[u8; 32], tweak: &[u8; 32]) {
+    assert!(kernel.is_supported(), "the kernel was checked before");
     let schedules = match kernel {
-        Kernel::Bulk => Schedules::Bulk(BulkKey::expand(data, tweak)),
-        _ => unreachable!(),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the CPU has what the kernel needs, and AES-NI is among it.
+        Kernel::Vaes512 => Schedules::Vaes512(unsafe { schedule::Schedules::expand(data, tweak) }),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the CPU has what the kernel needs, and AES-NI is among it.
+        Kernel::Vaes256 => Schedules::Vaes256(unsafe { schedule::Schedules::expand(data, tweak) }),
+        _ => Schedules::Bulk(BulkKey::expand(data, tweak)),
     };
     place.write(XtsKey { schedules });
 }

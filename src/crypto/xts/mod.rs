@@ -16,9 +16,17 @@
 mod bulk;
 mod kernel;
 mod key;
+#[cfg(target_arch = "x86_64")]
+mod pipeline;
+#[cfg(target_arch = "x86_64")]
+mod schedule;
 mod sector;
 mod segments;
 mod span;
+#[cfg(target_arch = "x86_64")]
+mod vaes;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 pub use kernel::{Kernel, UnknownKernel};
 pub use key::{KeyError, XtsKey};

@@ -75,7 +75,7 @@ impl Span {
 }
 
 /// Bytes in a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Asks the CPU to fetch the lines of `len` bytes at `ptr`, which will soon be read.
 ///
