@@ -41,9 +41,7 @@ impl CoreTimes {
         let line = stat.lines().find(|l| l.starts_with("cpu "))?;
         let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).map_while(|v| v.parse().ok()).collect();
         match ticks[..] {
-            [_, _, _, idle, iowait, _, _, steal] => {
-                Some(Self { all: ticks.iter().sum(), idle: idle + iowait, steal })
-            }
+            [_, _, _, idle, iowait, _, _, steal] => Some(Self { all: ticks.iter().sum(), idle: idle + iowait, steal }),
             _ => None,
         }
     }
@@ -86,7 +84,12 @@ impl Noise {
         let now = CoreTimes::now()?;
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let pressure = fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
-        Ok(Self::judge(before.idle_percent(now), before.steal_percent(now), parse_load(&load), parse_pressure(&pressure)))
+        Ok(Self::judge(
+            before.idle_percent(now),
+            before.steal_percent(now),
+            parse_load(&load),
+            parse_pressure(&pressure),
+        ))
     }
 
     fn judge(idle_percent: f64, steal_percent: f64, load: [f64; 3], cpu_pressure: Option<f64>) -> Self {

@@ -118,7 +118,9 @@ impl Target {
         match *self {
             Self::Ratio { metric, ours, rival, bound } => {
                 let reached = Summary::of_ratios(values(ours, metric).into_iter().zip(values(rival, metric)));
-                self.judgement(format!("{ours} / {rival}, {}", metric.name()), reached, bound, true, |v| format!("{v:.2}"))
+                self.judgement(format!("{ours} / {rival}, {}", metric.name()), reached, bound, true, |v| {
+                    format!("{v:.2}")
+                })
             }
             Self::Value { metric, ours, bound } => {
                 let reached = Summary::of(values(ours, metric).into_iter().flatten());

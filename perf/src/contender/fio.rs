@@ -85,7 +85,14 @@ fn nbd_uri(socket: &Path, export: &str) -> String {
 /// What all measurements share. No map of blocks already used (it costs fio time), no fixed seed, latency from issue to completion.
 fn timed(lab: &Lab, core: usize, workload: Workload) -> Command {
     let mut command = process::on_core(core, "fio");
-    command.args(["--name=measure", "--thread", "--time_based", "--norandommap", "--randrepeat=0", "--group_reporting"]);
+    command.args([
+        "--name=measure",
+        "--thread",
+        "--time_based",
+        "--norandommap",
+        "--randrepeat=0",
+        "--group_reporting",
+    ]);
     command.args(["--output-format=json", "--lat_percentiles=1", "--clat_percentiles=0"]);
     command.arg("--percentile_list=50:90:99:99.9:99.99");
     command.arg(format!("--rw={}", workload.rw.name())).arg(format!("--bs={}", workload.block_size()));

@@ -57,7 +57,8 @@ impl Contender for Spdk {
 }
 
 fn parse(text: &str) -> Result<Sample> {
-    let refuse = || Failure::Answer { program: "the SPDK script".into(), why: format!("no line `… IOPS MiB/s`: {text:.200}") };
+    let refuse =
+        || Failure::Answer { program: "the SPDK script".into(), why: format!("no line `… IOPS MiB/s`: {text:.200}") };
     let line = text.lines().rev().find(|l| !l.trim().is_empty()).ok_or_else(refuse)?;
     let mut words = line.split_whitespace().rev().map(str::parse::<f64>);
     match (words.next(), words.next()) {
