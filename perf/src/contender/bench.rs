@@ -78,7 +78,7 @@ impl Contender for Bench {
 
     fn measure(&mut self, lab: &Lab, workload: Option<Workload>) -> Result<Sample> {
         let workload = workload.ok_or_else(|| Failure::Request("strongroom bench needs a workload".into()))?;
-        parse(&process::run("strongroom bench", &mut self.command(lab, workload)?)?)
+        parse(&process::run("strongroom bench", &mut self.command(lab, workload)?)?, lab.ramp_s)
     }
 }
 
@@ -112,7 +112,8 @@ struct Quantiles {
     max: f64,
 }
 
-fn parse(text: &str) -> Result<Sample> {
+/// `cpu_s` in the answer covers the ramp as well.
+fn parse(text: &str, ramp_s: u32) -> Result<Sample> {
     let refuse = |why: String| Failure::Answer { program: "strongroom bench".into(), why };
     let answer: Answer = serde_json::from_str(text).map_err(|e| refuse(format!("{e}: {text:.200}")))?;
     if answer.errors > 0 {
@@ -129,7 +130,7 @@ fn parse(text: &str) -> Result<Sample> {
         iops: Some(side.iops),
         mib_per_s: Some(side.mib_per_s),
         latency_us: Some(Latency { mean, p50, p90, p99, p99_9, p99_99, max }),
-        cpu: Some(CpuTime { spent_s: answer.cpu_s, elapsed_s: answer.runtime_s }),
+        cpu: Some(CpuTime { spent_s: answer.cpu_s, elapsed_s: answer.runtime_s + f64::from(ramp_s) }),
         note: answer.kernel.map(|kernel| format!("XTS kernel {kernel}")),
         ..Sample::default()
     })
@@ -154,18 +155,19 @@ mod tests {
 
     #[test]
     fn the_side_that_worked_is_taken() {
-        let sample = parse(&answer(0, 0, 7)).unwrap();
+        let sample = parse(&answer(0, 0, 7), 0).unwrap();
         assert_eq!(sample.iops, Some(7.5));
         assert_eq!(sample.latency_us.unwrap().p99_9, 4.0);
         assert_eq!(sample.cpu.unwrap().percent(), 50.0);
+        assert_eq!(parse(&answer(0, 0, 7), 2).unwrap().cpu.unwrap().percent(), 25.0);
         assert_eq!(sample.note.as_deref(), Some("XTS kernel vaes512"));
-        assert_eq!(parse(&answer(0, 9, 0)).unwrap().iops, Some(9.5));
+        assert_eq!(parse(&answer(0, 9, 0), 1).unwrap().iops, Some(9.5));
     }
 
     #[test]
     fn failed_or_missing_io_is_no_measurement() {
-        assert!(parse(&answer(3, 9, 0)).unwrap_err().to_string().contains("3 I/Os failed"));
-        assert!(parse(&answer(0, 0, 0)).is_err());
-        assert!(parse("not JSON").is_err());
+        assert!(parse(&answer(3, 9, 0), 0).unwrap_err().to_string().contains("3 I/Os failed"));
+        assert!(parse(&answer(0, 0, 0), 0).is_err());
+        assert!(parse("not JSON", 0).is_err());
     }
 }
