@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::crypto::xts::prefetch_read;
+use crate::crypto::xts::prefetch_ahead;
 use crate::device::{ByteRange, Device, DeviceHandle, Extent, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
 use crate::reactor::{Reactor, yield_now};
@@ -79,7 +79,7 @@ impl DiskQueue {
     pub async fn read(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
         let window = self.check_window(range, buffer, at)?;
         if let Some(memory) = self.device.direct(range) {
-            prefetch_read(memory.as_ptr(), memory.len().min(PREFETCHED));
+            prefetch_ahead(memory.as_ptr(), memory.len().min(PREFETCHED));
             yield_now().await;
             let to = buffer.segment(window);
             match &self.cipher {
@@ -106,7 +106,7 @@ impl DiskQueue {
             return Err(IoError::Misaligned);
         }
         if let Some(memory) = self.device.direct(range) {
-            prefetch_read(memory.as_ptr(), memory.len().min(PREFETCHED));
+            prefetch_ahead(memory.as_ptr(), memory.len().min(PREFETCHED));
             yield_now().await;
             self.transform(range, from, memory);
             return Ok(Staged { range, buffer: None });

@@ -34,4 +34,4 @@ mod vector;
 pub use kernel::{Kernel, UnknownKernel};
 pub use key::{KeyError, XtsKey};
 pub use sector::{SectorSize, SectorSizeError, Tweak};
-pub use span::prefetch_read;
+pub use span::prefetch_ahead;

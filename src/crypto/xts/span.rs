@@ -97,25 +97,39 @@ pub(super) fn block_of(bytes: &Array<u8, U16>) -> Block {
 /// Bytes in a cache line.
 pub(super) const LINE: usize = 64;
 
-/// Asks the CPU to fetch the lines of `len` bytes at `ptr`, which will soon be read.
+/// Asks the CPU to fetch the lines of `len` bytes at `ptr`, which will be worked on some commands later.
 ///
 /// A hint: any address will do, also one that is not mapped. Call it as soon as a request's place is known; the
-/// kernels look ahead within a run themselves.
+/// kernels look ahead within a run themselves. The lines go to the second-level cache: those of a whole batch of
+/// commands would drive each other out of the first.
 #[inline]
-pub fn prefetch_read(ptr: *const u8, len: usize) {
+pub fn prefetch_ahead(ptr: *const u8, len: usize) {
     for offset in (0..len).step_by(LINE) {
-        prefetch_line(ptr.wrapping_add(offset));
+        prefetch::<SECOND_LEVEL>(ptr.wrapping_add(offset));
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+/// Asks the CPU to fetch a line that will be read soon.
 #[inline(always)]
 pub(super) fn prefetch_line(ptr: *const u8) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    prefetch::<FIRST_LEVEL>(ptr);
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0 as FIRST_LEVEL, _MM_HINT_T1 as SECOND_LEVEL};
+
+#[cfg(not(target_arch = "x86_64"))]
+const FIRST_LEVEL: i32 = 1;
+#[cfg(not(target_arch = "x86_64"))]
+const SECOND_LEVEL: i32 = 2;
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn prefetch<const LEVEL: i32>(ptr: *const u8) {
     // SAFETY: a prefetch of an address that is not mapped does nothing (Intel SDM volume 2, PREFETCHh).
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr.cast()) };
+    unsafe { std::arch::x86_64::_mm_prefetch::<LEVEL>(ptr.cast()) };
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-pub(super) fn prefetch_line(_ptr: *const u8) {}
+fn prefetch<const LEVEL: i32>(_ptr: *const u8) {}
