@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::nbd_client::{
@@ -44,8 +45,11 @@ fn beside_a_good_client(target: &Target, attack: impl FnOnce(&Target)) {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         });
-        attack(target);
+        let attacked = catch_unwind(AssertUnwindSafe(|| attack(target)));
         over.store(true, Ordering::Relaxed);
+        if let Err(panic) = attacked {
+            resume_unwind(panic);
+        }
         good.join().expect("the good client");
     });
     target.expect_idle();
@@ -261,6 +265,8 @@ fn going_away_in_the_middle() {
     let target = target_on(slow, "");
     beside_a_good_client(&target, |target| {
         for round in 0..20 {
+            // The memory of the reactor carries 16 connections.
+            wait_for("a place", || target.server().connections() < 10);
             let mut client =
                 if round % 2 == 0 { served(target) } else { Client::silent_tcp(&target.tcp()).greet().go("d0", false) };
             for n in 0..10 {
@@ -279,7 +285,7 @@ fn going_away_in_the_middle() {
 
 #[test]
 fn a_goodbye_is_said_after_the_last_answer() {
-    let slow = "kind = 'memory'\nsize = '16 MiB'\nhugepages = 'never'\nlayers = [{ kind = 'delay', read_us = 50000 }]";
+    let slow = "kind = 'memory'\nsize = '16 MiB'\nhugepages = 'never'\nlayers = [{ kind = 'delay', read_us = 400000 }]";
     let target = target_on(slow, "");
     for says_goodbye in [true, false] {
         let mut client = served(&target);
@@ -299,7 +305,7 @@ fn a_goodbye_is_said_after_the_last_answer() {
         let reply = client.reply(asked);
         (reply.data.len(), client.is_closed())
     });
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::thread::sleep(std::time::Duration::from_millis(200));
     target.stop();
     assert_eq!(reader.join().expect("the client"), (4096, true));
 }
