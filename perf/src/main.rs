@@ -1,10 +1,30 @@
-//! What measures Strongroom beside its rivals.
+//! What measures Strongroom beside its rivals: one subcommand a suite. `perf/README.md` says how to read the results.
 
+mod contender;
+mod failure;
+mod interrupt;
+mod lab;
+mod machine;
+mod nbd_client;
+mod process;
+mod quiet;
+mod report;
+mod row;
+mod run;
+mod sample;
+mod stats;
+mod suite;
+mod target;
+mod workload;
 mod xts;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use run::Options;
+use suite::Suite;
 
 /// Measures Strongroom beside its rivals on this machine.
 #[derive(Parser)]
@@ -16,19 +36,35 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// AES-256-XTS kernels in core cycles per byte, beside the CPU's limit and other libraries.
+    /// AES-256-XTS kernels in core cycles per byte, beside the CPU's limit and other libraries
     Xts(xts::Args),
+    /// Ours in process on null, memory and file, beside SPDK's bdevperf and fio's io_uring engine
+    Engine(Options),
+    /// What encryption costs on a file: encrypted beside plain
+    Encrypted(Options),
+    /// NBD servers under fio's NBD engine: ours, QEMU's and nbdkit's
+    Nbd(Options),
+    /// CPU time of NBD servers without load
+    Idle(Options),
+    /// engine, encrypted, nbd and idle in one run
+    All(Options),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Xts(args) => xts::measure(&args),
+    let result: Result<bool, Box<dyn Error>> = match Cli::parse().command {
+        Command::Xts(args) => xts::measure(&args).map(|()| true),
+        Command::Engine(options) => run::run(Suite::Engine, &options).map_err(Into::into),
+        Command::Encrypted(options) => run::run(Suite::Encrypted, &options).map_err(Into::into),
+        Command::Nbd(options) => run::run(Suite::Nbd, &options).map_err(Into::into),
+        Command::Idle(options) => run::run(Suite::Idle, &options).map_err(Into::into),
+        Command::All(options) => run::run(Suite::All, &options).map_err(Into::into),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("strongroom-perf: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }

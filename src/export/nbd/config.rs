@@ -84,7 +84,7 @@ impl FromStr for ListenAddress {
             )
         };
         match text.split_once(':').ok_or_else(wrong)? {
-            ("unix", path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            ("unix", path) if !path.is_empty() => Ok(Self::Unix(path.into())),
             ("tcp", address) => Ok(Self::Tcp(address.parse().map_err(|_| wrong())?)),
             _ => Err(wrong()),
         }
@@ -105,10 +105,10 @@ mod tests {
 
     #[test]
     fn addresses_are_read_back_as_they_are_shown() {
-        for text in ["unix:/run/nbd.sock", "tcp:127.0.0.1:10809", "tcp:[::1]:0"] {
+        for text in ["unix:/run/nbd.sock", "unix:nbd.sock", "tcp:127.0.0.1:10809", "tcp:[::1]:0"] {
             assert_eq!(text.parse::<ListenAddress>().expect(text).to_string(), text);
         }
-        for text in ["", "/run/nbd.sock", "unix:nbd.sock", "tcp:localhost", "tcp:10809", "udp:127.0.0.1:1"] {
+        for text in ["", "/run/nbd.sock", "unix:", "tcp:localhost", "tcp:10809", "udp:127.0.0.1:1"] {
             assert!(text.parse::<ListenAddress>().is_err(), "{text}");
         }
     }

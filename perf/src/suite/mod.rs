@@ -1,0 +1,76 @@
+//! The suites: lists of rows with their contenders and targets.
+
+mod encrypted;
+mod engine;
+mod idle;
+mod nbd;
+
+use crate::row::Row;
+
+/// A suite of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// Ours in process beside fio's io_uring engine and SPDK.
+    Engine,
+    /// Encrypted beside plain.
+    Encrypted,
+    /// NBD servers.
+    Nbd,
+    /// Servers without load.
+    Idle,
+    /// All of these.
+    All,
+}
+
+impl Suite {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Encrypted => "encrypted",
+            Self::Nbd => "nbd",
+            Self::Idle => "idle",
+            Self::All => "all",
+        }
+    }
+
+    /// Its rows.
+    pub fn rows(self) -> Vec<Row> {
+        match self {
+            Self::Engine => engine::rows(),
+            Self::Encrypted => encrypted::rows(),
+            Self::Nbd => nbd::rows(),
+            Self::Idle => idle::rows(),
+            Self::All => [engine::rows(), encrypted::rows(), nbd::rows(), idle::rows()].into_iter().flatten().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Target;
+
+    #[test]
+    fn every_target_names_contenders_of_its_row() {
+        for row in Suite::All.rows() {
+            let names: Vec<_> = row.contenders.iter().map(|c| c.name()).collect();
+            let distinct: std::collections::HashSet<_> = names.iter().collect();
+            assert_eq!(distinct.len(), names.len(), "{}: {names:?}", row.title());
+            for target in &row.targets {
+                let (ours, rival) = match *target {
+                    Target::Ratio { ours, rival, .. } => (ours, rival),
+                    Target::Value { ours, .. } | Target::Reference { ours, .. } => (ours, ours),
+                };
+                assert!(names.contains(&ours) && names.contains(&rival), "{}: {target:?}", row.title());
+            }
+        }
+    }
+
+    #[test]
+    fn titles_are_unique() {
+        let titles: Vec<_> = Suite::All.rows().iter().map(Row::title).collect();
+        let distinct: std::collections::HashSet<_> = titles.iter().collect();
+        assert_eq!(distinct.len(), titles.len(), "{titles:?}");
+    }
+}
