@@ -165,6 +165,7 @@ fn fio_verifies_what_it_wrote_over_several_connections() {
                 "--offset_increment=16m",
                 &jobs,
                 "--verify=crc32c",
+                "--verify_state_save=0",
                 "--fsync=64",
                 "--group_reporting",
             ],

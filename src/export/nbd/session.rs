@@ -136,11 +136,13 @@ impl Session {
     }
 
     async fn read(&self, receiver: &mut Receiver) -> EndReason {
-        loop {
+        // Nobody waits for answers on a cut link: what else was received is not carried out.
+        while !self.link.is_cut() {
             if let Err(reason) = self.read_one(receiver).await {
                 return reason;
             }
         }
+        EndReason::Closed
     }
 
     async fn read_one(&self, receiver: &mut Receiver) -> Result<(), EndReason> {
