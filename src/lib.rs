@@ -1,9 +1,25 @@
 //! Strongroom: a userspace storage target that serves encrypted disks.
 //!
-//! The modules are layers; each imports only from those below it.
+//! The modules are layers; each imports only from those below it:
+//!
+//! | layer | what it owns |
+//! | --- | --- |
+//! | [`cli`] | the `strongroom` command |
+//! | [`control`] | configuration and the life of the process; never on a reactor's core |
+//! | [`bench`](mod@bench) | the load generator |
+//! | [`export`] | protocols: how clients reach a disk |
+//! | [`disk`] | the only place where plain text meets cipher text |
+//! | [`device`] | what reads and writes raw blocks |
+//! | [`reactor`] | pinned core, poll loop, io_uring, tasks, mailbox, timers |
+//! | [`memory`] | hugepage arena, buffers, locked memory for keys |
+//! | [`crypto`] | cipher kernels and their dispatch |
 
+pub mod bench;
+pub mod cli;
+pub mod control;
 pub mod crypto;
 pub mod device;
 pub mod disk;
+pub mod export;
 pub mod memory;
 pub mod reactor;

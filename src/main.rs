@@ -1,3 +1,7 @@
-//! The `strongroom` command.
+//! The `strongroom` command; see `cli` in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    strongroom::cli::main()
+}

@@ -138,6 +138,11 @@ impl Disk {
         &self.name
     }
 
+    /// The device that the disk takes whole.
+    pub fn device(&self) -> &SharedDevice {
+        &self.device
+    }
+
     /// Bytes on the disk.
     pub fn size(&self) -> u64 {
         self.size
@@ -151,6 +156,11 @@ impl Disk {
     /// Whether what is stored is cipher text.
     pub fn is_encrypted(&self) -> bool {
         self.protection.is_some()
+    }
+
+    /// The kernel of its cipher.
+    pub fn kernel(&self) -> Option<Kernel> {
+        self.protection.as_ref().map(|protection| protection.kernel)
     }
 
     /// A few words for the start-up report.

@@ -50,6 +50,8 @@ const SPINS_PER_LOOK: u32 = 64;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReactorConfig {
+    /// The cores that get a reactor each; if absent, all allowed ones but the first.
+    pub cores: Option<Vec<usize>>,
     /// MiB of buffers.
     pub memory_mib: usize,
     /// What to do about hugepages.
@@ -62,7 +64,7 @@ pub struct ReactorConfig {
 
 impl Default for ReactorConfig {
     fn default() -> Self {
-        Self { memory_mib: 128, hugepages: HugePages::Prefer, ring_entries: 512, idle_us: 200 }
+        Self { cores: None, memory_mib: 128, hugepages: HugePages::Prefer, ring_entries: 512, idle_us: 200 }
     }
 }
 

@@ -45,27 +45,38 @@ impl Socket {
     /// Sends the whole batch and empties it. On an error the batch is empty too: the stream is broken.
     pub async fn send(&self, batch: &mut Box<SendBatch>) -> io::Result<()> {
         let mut owned = std::mem::take(batch);
-        let mut sent = Ok(());
-        while owned.prepare() {
-            let entry = on_file!(self.file, |fd| {
-                opcode::SendMsg::new(fd, &raw const owned.message).flags(libc::MSG_NOSIGNAL as u32).build()
-            });
-            // SAFETY: the message and all that it names lie in the batch or in buffers that it holds; the ring keeps the batch, which
-            // stays at its address in its box, until the completion.
-            let (result, keep) = unsafe { self.reactor.ring().operation(entry, Keep::Send(owned)) }.await;
-            let Keep::Send(back) = keep else { unreachable!("a send keeps its batch") };
+        let sent = loop {
+            let (back, more) = self.send_some(owned).await;
             owned = back;
-            match done(result) {
-                Ok(bytes) => owned.advance(bytes),
-                Err(e) => {
-                    sent = Err(e);
-                    break;
-                }
+            match more {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(e) => break Err(e),
             }
-        }
+        };
         owned.clear();
         *batch = owned;
         sent
+    }
+
+    /// Sends as much of the batch as the kernel takes with one call; true if there was something left to send. Buffers stay in the batch
+    /// until it is cleared.
+    pub async fn send_some(&self, mut batch: Box<SendBatch>) -> (Box<SendBatch>, io::Result<bool>) {
+        if !batch.prepare() {
+            return (batch, Ok(false));
+        }
+        let entry = on_file!(self.file, |fd| {
+            opcode::SendMsg::new(fd, &raw const batch.message).flags(libc::MSG_NOSIGNAL as u32).build()
+        });
+        // SAFETY: the message and all that it names lie in the batch or in buffers that it holds; the ring keeps the batch, which
+        // stays at its address in its box, until the completion.
+        let (result, keep) = unsafe { self.reactor.ring().operation(entry, Keep::Send(batch)) }.await;
+        let Keep::Send(mut batch) = keep else { unreachable!("a send keeps its batch") };
+        let sent = done(result).map(|bytes| {
+            batch.advance(bytes);
+            true
+        });
+        (batch, sent)
     }
 
     /// Ends one or both directions (`shutdown(2)`): a receive under way completes with zero bytes, a send with an error.
@@ -194,7 +205,8 @@ impl SendBatch {
         }
     }
 
-    fn clear(&mut self) {
+    /// Empties the batch; its buffers go back to their pool.
+    pub fn clear(&mut self) {
         self.headers.clear();
         self.pieces.clear();
         self.buffers.clear();

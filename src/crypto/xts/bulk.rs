@@ -1,29 +1,33 @@
-//! The kernel for any CPU: the `aes` crate's many-blocks call between two passes that combine tweaks, in safe Rust.
+//! The kernel for any CPU: the `aes` crate's many-blocks call between two passes that combine tweaks.
 //!
-//! The `aes` crate hands its chosen backend (VAES, AES-NI, ARMv8, constant-time software) to a closure and compiles the
-//! closure with that backend's CPU features. So the whole work is done inside such a closure: the tweak arithmetic,
-//! written as plain loops over 64-bit words, is vectorized for the same CPU, and the round keys are set up once a run.
+//! The passes are plain loops over words and bytes, which the compiler turns into vectors; with AVX2 where the CPU has
+//! it. The cipher is called with a slab at a time and not from within the passes: merged with them, the compiler takes
+//! the `aes` crate's rounds out of their order, and they wait for each other.
 //!
-//! What is left on the stack at the end is overwritten, except for the round keys that the backend put there: they are
-//! for [`crate::crypto::scrub`].
+//! Which instructions the `aes` crate uses is its own choice. Release 0.9.4 takes VAES only where the system has
+//! enabled AVX-512 state, also for the 256-bit form; elsewhere AES-NI.
+//!
+//! What is left on the stack at the end is overwritten, except for round keys that the `aes` crate put there: those
+//! are for [`crate::crypto::scrub`].
+#![allow(unsafe_code)]
 
 use aes::cipher::array::Array;
-use aes::cipher::consts::U16;
-use aes::cipher::typenum::Unsigned;
-use aes::cipher::{
-    BlockCipherDecBackend, BlockCipherDecClosure, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure,
-    BlockCipherEncrypt, BlockSizeUser, KeyInit, ParBlocks, ParBlocksSizeUser,
-};
+use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use aes::{Aes256, Aes256Enc};
+use zeroize::Zeroize;
 
 use super::sector::{BLOCK, SectorSize, Tweak};
-use super::span::{Block, Span};
+use super::span::{Block, Span, block_of};
 
 /// Blocks that share one pass: the smallest sector, so that a sector is a whole number of them.
 const STRIDE: usize = SectorSize::B512.bytes() / BLOCK;
 
-/// Blocks whose tweaks are made together: 15 strides, 16 calls of the 256-bit VAES backend, 60 of the AES-NI backend.
-const SLAB: usize = 15 * STRIDE;
+/// Blocks that are worked on together, at most. Slab and tweaks fit well into the first-level cache, and do not lie a
+/// multiple of 4 KiB apart, where the CPU would take one for the other.
+const SLAB: usize = 6 * STRIDE;
+
+/// The same for a run of a few sectors, which would pay for the clearing of a whole slab.
+const SMALL_SLAB: usize = 2 * STRIDE;
 
 /// Data unit numbers that are encrypted together: a call of the widest backend.
 const UNITS: usize = 64;
@@ -42,62 +46,77 @@ impl BulkKey {
 
     /// Encrypts a run of whole sectors.
     pub(super) fn encrypt(&self, sector: SectorSize, tweak: Tweak, span: Span) {
-        self.data.encrypt_with_backend(Run { key: &self.tweak, sector, tweak, span });
+        self.by_slabs(sector, tweak, span, |slab| self.data.encrypt_blocks(slab));
     }
 
     /// Decrypts a run of whole sectors.
     pub(super) fn decrypt(&self, sector: SectorSize, tweak: Tweak, span: Span) {
-        self.data.decrypt_with_backend(Run { key: &self.tweak, sector, tweak, span });
+        self.by_slabs(sector, tweak, span, |slab| self.data.decrypt_blocks(slab));
     }
-}
 
-/// A run of whole sectors, waiting for a backend.
-struct Run<'a> {
-    key: &'a Aes256Enc,
-    sector: SectorSize,
-    tweak: Tweak,
-    span: Span,
-}
-
-impl BlockSizeUser for Run<'_> {
-    type BlockSize = U16;
-}
-
-impl BlockCipherEncClosure for Run<'_> {
-    #[inline(always)]
-    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
-        self.over::<B>(|batch| backend.encrypt_par_blocks_inplace(batch));
-    }
-}
-
-impl BlockCipherDecClosure for Run<'_> {
-    #[inline(always)]
-    fn call<B: BlockCipherDecBackend<BlockSize = U16>>(self, backend: &B) {
-        self.over::<B>(|batch| backend.decrypt_par_blocks_inplace(batch));
-    }
-}
-
-impl Run<'_> {
-    /// Takes the run slab by slab through `cipher`, which works on as many blocks as backend `B` likes best.
-    #[inline(always)]
-    fn over<B: ParBlocksSizeUser<BlockSize = U16>>(self, mut cipher: impl FnMut(&mut ParBlocks<B>)) {
-        let mut source = TweakSource::new(self.key, self.sector, self.tweak, self.span.blocks());
-        let mut tweaks = [[0; 2]; SLAB];
-        let mut batch: ParBlocks<B> = Array::from_fn(|_| Array([0; BLOCK]));
-        let mut done = 0;
-        while done < self.span.blocks() {
-            let slab = &mut tweaks[..SLAB.min(self.span.blocks() - done)];
-            source.fill(slab);
-            for tweaks in slab.chunks(B::ParBlocksSize::USIZE) {
-                self.span.read_xor(done, tweaks, |i, block| batch[i] = bytes_of(block));
-                cipher(&mut batch);
-                self.span.write_xor(done, tweaks, |i| block_of(&batch[i]));
-                done += tweaks.len();
-            }
+    fn by_slabs(&self, sector: SectorSize, tweak: Tweak, span: Span, cipher: impl Fn(&mut [aes::Block])) {
+        let source = TweakSource::new(&self.tweak, sector, tweak, span.blocks());
+        if span.blocks() <= SMALL_SLAB {
+            by_slabs_of::<SMALL_SLAB>(source, span, cipher);
+        } else {
+            by_slabs_of::<SLAB>(source, span, cipher);
         }
-        wipe(&mut tweaks);
-        batch.iter_mut().for_each(|block| block.fill(0));
-        zeroize::optimization_barrier(&batch);
+    }
+}
+
+fn by_slabs_of<const SLAB: usize>(mut source: TweakSource, span: Span, cipher: impl Fn(&mut [aes::Block])) {
+    let mut tweaks = [[0; 2]; SLAB];
+    let mut slab = [Array([0; BLOCK]); SLAB];
+    let mut done = 0;
+    while done < span.blocks() {
+        let blocks = SLAB.min(span.blocks() - done);
+        let (tweaks, slab) = (&mut tweaks[..blocks], &mut slab[..blocks]);
+        read_slab(&mut source, &span, done, tweaks, slab);
+        cipher(slab);
+        write_slab(&span, done, tweaks, slab);
+        done += blocks;
+    }
+    wipe(&mut tweaks);
+    slab.fill(Array([0; BLOCK]));
+    zeroize::optimization_barrier(&slab);
+}
+
+/// Declares a pass that is compiled twice, for the baseline and for AVX2, and takes the better one at run time.
+macro_rules! pass {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $body:block) => {
+        $(#[$doc])*
+        fn $name($($arg: $type),*) {
+            #[inline(always)]
+            fn plain($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn avx2($($arg: $type),*) {
+                plain($($arg),*);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the CPU has AVX2; the code is safe otherwise.
+                return unsafe { avx2($($arg),*) };
+            }
+            plain($($arg),*);
+        }
+    };
+}
+
+pass! {
+    /// Makes the tweaks of the blocks from `first` on, and reads the blocks, combined with them.
+    fn read_slab(source: &mut TweakSource, span: &Span, first: usize, tweaks: &mut [Block], slab: &mut [aes::Block]) {
+        source.fill(tweaks);
+        span.read_xor(first, tweaks, slab);
+    }
+}
+
+pass! {
+    /// Writes the blocks from `first` on, combined with their tweaks.
+    fn write_slab(span: &Span, first: usize, tweaks: &[Block], slab: &[aes::Block]) {
+        span.write_xor(first, tweaks, slab);
     }
 }
 
@@ -111,8 +130,8 @@ struct TweakSource<'a> {
     units: [Block; UNITS],
     unit: usize,
     units_ready: usize,
-    /// The tweaks of the stride before this one.
-    stride: [Block; STRIDE],
+    /// The tweaks of the stride before the next.
+    stride: Stride,
     strides_per_unit: usize,
     strides_left: usize,
 }
@@ -128,7 +147,7 @@ impl<'a> TweakSource<'a> {
             units: [[0; 2]; UNITS],
             unit: 0,
             units_ready: 0,
-            stride: [[0; 2]; STRIDE],
+            stride: Stride { low: [0; STRIDE], high: [0; STRIDE] },
             strides_per_unit,
             strides_left: 0,
         }
@@ -137,15 +156,16 @@ impl<'a> TweakSource<'a> {
     /// Fills `tweaks`, a whole number of strides, with the next tweaks of the run.
     #[inline(always)]
     fn fill(&mut self, tweaks: &mut [Block]) {
-        for stride in tweaks.as_chunks_mut::<STRIDE>().0 {
+        for tweaks in tweaks.as_chunks_mut::<STRIDE>().0 {
             if self.strides_left == 0 {
-                start_unit(self.next_unit(), &mut self.stride);
+                let first = self.next_unit();
+                self.stride.start(first);
                 self.strides_left = self.strides_per_unit;
             } else {
-                self.stride.iter_mut().for_each(|tweak| *tweak = times_x32(*tweak));
+                self.stride.advance();
             }
             self.strides_left -= 1;
-            *stride = self.stride;
+            self.stride.write(tweaks);
         }
     }
 
@@ -180,43 +200,62 @@ impl Drop for TweakSource<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         wipe(&mut self.units[..self.units_ready]);
-        wipe(&mut self.stride);
+        self.stride.low.zeroize();
+        self.stride.high.zeroize();
     }
 }
 
-/// Tweak i of a data unit is the first times x^i in GF(2^128) (IEEE 1619-2018, 5.2): here for i below 32, each from the
-/// first, so that none waits for another. What leaves at the top comes back at the bottom times x^7 + x^2 + x + 1.
-#[inline(always)]
-fn start_unit(first: Block, stride: &mut [Block; STRIDE]) {
-    let [low, high] = first;
-    for (i, tweak) in stride.iter_mut().enumerate() {
-        // Two shifts, since a shift by 64 is not one.
-        let out = (high >> 1) >> (63 - i);
-        let carry = (low >> 1) >> (63 - i);
-        *tweak = [(low << i) ^ reduced(out), (high << i) ^ carry];
+/// The tweaks of a stride: low words and high words apart, so that the compiler can work on several at a time.
+struct Stride {
+    low: [u64; STRIDE],
+    high: [u64; STRIDE],
+}
+
+impl Stride {
+    /// Tweak i of a data unit is the first times x^i in GF(2^128) (IEEE 1619-2018, 5.2): so x^N of those before, doubling.
+    #[inline(always)]
+    fn start(&mut self, [low, high]: Block) {
+        (self.low[0], self.high[0]) = (low, high);
+        self.double::<1>();
+        self.double::<2>();
+        self.double::<4>();
+        self.double::<8>();
+        self.double::<16>();
+    }
+
+    /// Makes tweaks N to 2N out of tweaks 0 to N.
+    #[inline(always)]
+    fn double<const N: usize>(&mut self) {
+        for i in 0..N {
+            (self.low[N + i], self.high[N + i]) = times_x::<N>(self.low[i], self.high[i]);
+        }
+    }
+
+    /// The stride that follows in the same data unit.
+    #[inline(always)]
+    fn advance(&mut self) {
+        for i in 0..STRIDE {
+            (self.low[i], self.high[i]) = times_x::<STRIDE>(self.low[i], self.high[i]);
+        }
+    }
+
+    #[inline(always)]
+    fn write(&self, tweaks: &mut [Block; STRIDE]) {
+        for (i, tweak) in tweaks.iter_mut().enumerate() {
+            *tweak = [self.low[i], self.high[i]];
+        }
     }
 }
 
-/// The tweak 32 blocks later.
+/// A tweak times x^N. What leaves at the top comes back at the bottom times x^7 + x^2 + x + 1.
 #[inline(always)]
-fn times_x32([low, high]: Block) -> Block {
-    [(low << 32) ^ reduced(high >> 32), (high << 32) | (low >> 32)]
+fn times_x<const N: usize>(low: u64, high: u64) -> (u64, u64) {
+    ((low << N) ^ reduced(high >> (64 - N)), (high << N) | (low >> (64 - N)))
 }
 
 #[inline(always)]
 fn reduced(out: u64) -> u64 {
     out ^ (out << 1) ^ (out << 2) ^ (out << 7)
-}
-
-#[inline(always)]
-fn bytes_of([low, high]: Block) -> Array<u8, U16> {
-    Array((u128::from(low) | u128::from(high) << 64).to_le_bytes())
-}
-
-#[inline(always)]
-fn block_of(bytes: &Array<u8, U16>) -> Block {
-    let word = u128::from_le_bytes(bytes.0);
-    [word as u64, (word >> 64) as u64]
 }
 
 fn wipe(blocks: &mut [Block]) {

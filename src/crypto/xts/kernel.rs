@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::self_test;
+
 #[cfg(target_arch = "x86_64")]
 use super::vaes::{has_256 as has_vaes256, has_512 as has_vaes512};
 
@@ -33,8 +35,12 @@ impl Kernel {
         Self::ALL.into_iter().filter(|kernel| kernel.is_supported())
     }
 
-    /// Whether this CPU can run the kernel.
+    /// Whether this CPU can run the kernel: it has the features, and the kernel has passed its self-test.
     pub fn is_supported(self) -> bool {
+        self.has_features() && self_test::passes(self)
+    }
+
+    pub(super) fn has_features(self) -> bool {
         match self {
             Self::Vaes512 => has_vaes512(),
             Self::Vaes256 => has_vaes256(),

@@ -83,6 +83,16 @@ impl XtsKey {
         Ok(unsafe { place.assume_init_mut() })
     }
 
+    /// Expands a key that is not a secret, for a kernel whose self-test this is part of. The CPU has the kernel's features.
+    pub(super) fn expand_untested(kernel: Kernel, key: &[u8; 64]) -> Self {
+        assert!(kernel.has_features(), "the CPU cannot run {kernel}");
+        let mut place = MaybeUninit::uninit();
+        let (data, tweak) = halves(key);
+        write_schedules(&mut place, kernel, data, tweak);
+        // SAFETY: `write_schedules` has initialized the place, which is not used as a key again.
+        unsafe { place.assume_init() }
+    }
+
     /// The kernel that the key was expanded for.
     pub fn kernel(&self) -> Kernel {
         match self.schedules {
@@ -197,7 +207,7 @@ fn halves(key: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
 /// Kept out of line, so that whatever it and its callees leave lies below its caller's frame, where `scrub` reaches.
 #[inline(never)]
 fn write_schedules(place: &mut MaybeUninit<XtsKey>, kernel: Kernel, data: &[u8; 32], tweak: &[u8; 32]) {
-    assert!(kernel.is_supported(), "the kernel was checked before");
+    assert!(kernel.has_features(), "the kernel was checked before");
     let schedules = match kernel {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the CPU has what the kernel needs, and AES-NI is among it.

@@ -9,19 +9,22 @@
 //!
 //! | kernel | needs | |
 //! | --- | --- | --- |
-//! | `vaes512` | AVX-512F, VAES, VPCLMULQDQ | hand-written, 512-bit width |
-//! | `vaes256` | AVX2, VAES, VPCLMULQDQ | hand-written, 256-bit width |
+//! | `vaes512` | AVX-512F, VAES | hand-written, 512-bit width |
+//! | `vaes256` | AVX2, VAES | hand-written, 256-bit width |
 //! | `bulk` | nothing | safe code over the `aes` crate |
 
 mod bulk;
 mod kernel;
 mod key;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod model;
 #[cfg(target_arch = "x86_64")]
 mod pipeline;
 #[cfg(target_arch = "x86_64")]
 mod schedule;
 mod sector;
 mod segments;
+mod self_test;
 mod span;
 #[cfg(target_arch = "x86_64")]
 mod vaes;

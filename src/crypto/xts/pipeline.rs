@@ -10,12 +10,13 @@
 //! - The first tweaks of sectors are themselves AES encryptions (IEEE 1619-2018, 5.3.2). They are made for as many
 //!   sectors together as a vector has lanes, as a *ninth stream* beside the data of a sector well before.
 //! - Round keys are read in their round. Otherwise the compiler takes all 15 into registers and then runs vector after
-//!   vector. It is [`Vector::round_key`] that holds it to that; `strongroom-perf xts --check` measures that it does.
+//!   vector. It is [`Vector::round_key`] that holds it to that, and [`Vector::pinned`] for the ninth stream;
+//!   `strongroom-perf xts --check` measures that they do.
 //! - The source is fetched 8 KiB ahead, within the run: the reorder window does not reach far enough.
 //!
 //! No closures: one would be compiled without the CPU features of the function it stands in.
 //!
-//! A key's tweak schedule, number and direction change which bytes come out, never which instructions run.
+//! Keys, numbers and data change which bytes come out, never which instructions run.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -26,7 +27,7 @@ use super::span::{Block, LINE, Span, prefetch_line};
 use super::vector::Vector;
 
 /// Vectors in flight.
-const STREAMS: usize = 8;
+pub(super) const STREAMS: usize = 8;
 
 /// Blocks in a stride.
 const STRIDE: usize = SectorSize::B512.bytes() / BLOCK;
@@ -152,10 +153,9 @@ unsafe fn run_without_carry<V: Vector, D: Direction, const STRIDES: usize>(
     unsafe {
         let mut units = Units::<V>::new(tweak);
         units.encrypt_alone(&schedules.tweak);
-        let mut work = Work::<V, D>::new(schedules, span);
-        work.start(units.first_tweak(0));
+        let mut work = Work::<V, D>::new(schedules, span, &units);
         for sector in 0..sectors {
-            let next = (sector + 1) % (2 * V::LANES);
+            let next = (sector + 2) % (2 * V::LANES);
             let ninth = sector % V::LANES == 0 && sector + V::LANES < sectors;
             match (STRIDES == 1, ninth) {
                 (true, false) => work.stride::<false, true>(&mut units, next),
@@ -228,14 +228,14 @@ impl<V: Vector> Units<V> {
     unsafe fn encrypt_alone(&mut self, schedule: &Schedule) {
         // SAFETY: the condition is passed on.
         unsafe {
-            let mut unit = self.numbers.xor(V::round_key::<0>(schedule));
+            let mut unit = self.numbers.xor(V::key(&schedule[0]));
             macro_rules! round {
                 ($round:literal) => {
-                    unit = unit.encrypt_round(V::round_key::<$round>(schedule));
+                    unit = unit.encrypt_round(V::key(&schedule[$round]));
                 };
             }
             for_each_round!(round);
-            self.keep(unit.encrypt_last(V::round_key::<LAST>(schedule)));
+            self.keep(unit.encrypt_last(V::key(&schedule[LAST])));
         }
     }
 }
@@ -255,32 +255,37 @@ struct Work<'a, V, D> {
     tweaks: Tweaks,
     /// Which half of `tweaks` is the next stride's: 0 or 1.
     half: usize,
+    /// The start of the sector after this one, made ahead.
+    first: First<V>,
+    fold: Fold<V>,
     vectors: PhantomData<(V, D)>,
 }
 
 impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
+    /// Makes the tweaks of the first stride, which starts a sector.
     #[inline(always)]
-    fn new(schedules: &'a Schedules, span: Span) -> Self {
+    unsafe fn new(schedules: &'a Schedules, span: Span, units: &Units<V>) -> Self {
+        let mut tweaks = Tweaks([[[0; 2]; STRIDE]; 2]);
+        // SAFETY: the condition is passed on.
+        let fold = unsafe { Fold::<V>::new() };
+        // SAFETY: the condition is passed on; the tweaks are of a stride.
+        let first = unsafe {
+            let first = First::<V>::new(units.first_tweak(0), &fold);
+            for i in 0..STRIDE / V::LANES {
+                first.times_x(i, &fold).store(tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
+            }
+            First::new(units.first_tweak(1), &fold)
+        };
         Self {
             schedules,
             src: span.src(),
             dst: span.dst(),
             last: span.src().wrapping_add((span.blocks() - STRIDE) * BLOCK),
-            tweaks: Tweaks([[[0; 2]; STRIDE]; 2]),
+            tweaks,
             half: 0,
+            first,
+            fold,
             vectors: PhantomData,
-        }
-    }
-
-    /// Makes the tweaks of the first stride, which starts a sector.
-    #[inline(always)]
-    unsafe fn start(&mut self, first: &Block) {
-        // SAFETY: the condition is passed on; the tweaks are of a stride.
-        unsafe {
-            let first = First::<V>::new(first);
-            for i in 0..STRIDE / V::LANES {
-                first.times_x(i).store(self.tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
-            }
         }
     }
 
@@ -291,10 +296,9 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
         let ahead = self.src.wrapping_add(PREFETCH_BYTES).min(self.last);
         // SAFETY: the condition is passed on; the stride lies within source and destination, the passes within it.
         unsafe {
-            let first = First::new(units.first_tweak(next));
-            self.pass::<NINTH, START, 0>(units, &first, ahead);
+            self.pass::<NINTH, START, 0>(units, next, ahead);
             if V::LANES * STREAMS < STRIDE {
-                self.pass::<false, START, 1>(units, &first, ahead.wrapping_add(STREAMS * V::LANES * BLOCK));
+                self.pass::<false, START, 1>(units, next, ahead.wrapping_add(STREAMS * V::LANES * BLOCK));
             }
         }
         self.half ^= 1;
@@ -307,42 +311,45 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
     unsafe fn pass<const NINTH: bool, const START: bool, const PASS: usize>(
         &mut self,
         units: &mut Units<V>,
-        first: &First<V>,
+        next_first: usize,
         ahead: *const u8,
     ) {
         let (schedule, tweak) = (D::schedule(self.schedules), &self.schedules.tweak);
         let from = PASS * STREAMS * V::LANES;
         // SAFETY: the condition is passed on; eight vectors of the stride start at `from`.
         unsafe {
-            let tweaks = self.tweaks.0[self.half].as_ptr().add(from).cast::<u8>();
-            let next = self.tweaks.0[self.half ^ 1].as_mut_ptr().add(from).cast::<u8>();
+            let tweaks = self.tweaks.0[self.half & 1].as_ptr().add(from).cast::<u8>();
+            let next = self.tweaks.0[(self.half ^ 1) & 1].as_mut_ptr().add(from).cast::<u8>();
             let (src, dst) = (self.src.add(from * BLOCK), self.dst.add(from * BLOCK));
             let vector = V::LANES * BLOCK;
 
-            let key = V::round_key::<0>(schedule);
+            let key = V::key(&schedule[0]);
             let mut blocks = [key; STREAMS];
             for (i, block) in blocks.iter_mut().enumerate() {
                 *block = V::load(src.add(i * vector)).xor3(V::load(tweaks.add(i * vector)), key);
             }
             let mut unit = units.numbers;
             if NINTH {
-                unit = unit.xor(V::round_key::<0>(tweak));
+                unit = unit.xor(V::key(&tweak[0]));
             }
             macro_rules! round {
                 ($round:literal) => {
-                    let key = V::round_key::<$round>(schedule);
+                    let key = V::round_key::<$round>(schedule, &mut blocks);
                     for block in &mut blocks {
                         *block = D::round(*block, key);
                     }
                     if NINTH {
-                        unit = unit.encrypt_round(V::round_key::<$round>(tweak));
+                        unit = unit.encrypt_round(V::key(&tweak[$round])).pinned();
+                    }
+                    if START && $round == 11 && (PASS + 1) * STREAMS * V::LANES == STRIDE {
+                        self.first = First::new(units.first_tweak(next_first), &self.fold);
                     }
                     if $round <= STREAMS {
                         let i = $round - 1;
                         let later = if START {
-                            first.times_x(PASS * STREAMS + i)
+                            self.first.times_x(PASS * STREAMS + i, &self.fold)
                         } else {
-                            times_x32(V::load(tweaks.add(i * vector)))
+                            self.fold.times_x32(V::load(tweaks.add(i * vector)))
                         };
                         later.store(next.add(i * vector));
                         if i * LINE < STREAMS * vector {
@@ -352,22 +359,21 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
                 };
             }
             for_each_round!(round);
-            let key = V::round_key::<LAST>(schedule);
+            let key = V::round_key::<LAST>(schedule, &mut blocks);
             for (i, block) in blocks.into_iter().enumerate() {
                 D::last(block, key.xor(V::load(tweaks.add(i * vector)))).store(dst.add(i * vector));
             }
             if NINTH {
-                units.keep(unit.encrypt_last(V::round_key::<LAST>(tweak)));
+                units.keep(unit.encrypt_last(V::key(&tweak[LAST])));
             }
         }
     }
 }
 
-/// The tweaks of the first vector of a sector, in the forms that [`First::times_x`] starts from.
+/// The tweaks of the first vector of a sector, as they are and with the words of each lane swapped.
 struct First<V> {
     tweaks: V,
-    /// For carry-less multiplication the low words, on top; for shifts the two words swapped.
-    crossed: V,
+    swapped: V,
 }
 
 /// The place of each lane, and 64 less that.
@@ -376,73 +382,78 @@ struct Lanes([Block; 4], [Block; 4]);
 
 static LANES: Lanes = Lanes([[0; 2], [1; 2], [2; 2], [3; 2]], [[64; 2], [63; 2], [62; 2], [61; 2]]);
 
-/// x^128 = x^7 + x^2 + x + 1 (IEEE 1619-2018, 5.2), and the same without the 1.
-const FOLD: Block = [0x87, 0];
-const FOLD_WITHOUT_1: Block = [0x86, 0];
-
-/// Shifts of the low word that make up a product with [`FOLD`]; nothing of the high word.
-const FOLD_1: Block = [1, 64];
-const FOLD_2: Block = [2, 64];
-const FOLD_7: Block = [7, 64];
-
 impl<V: Vector> First<V> {
     /// Takes the first tweak of the sector to all lanes, times x to the lane's place.
     #[inline(always)]
-    unsafe fn new(first: &Block) -> Self {
-        // SAFETY: the condition is passed on; the tables are longer than a vector.
+    unsafe fn new(first: &Block, fold: &Fold<V>) -> Self {
+        // SAFETY: the condition is passed on; the tables are as long as the longest vector.
         unsafe {
             let first = V::broadcast(first);
-            let crossed = Self::crossed(first);
-            let [left, right] = [&LANES.0, &LANES.1];
-            let (left, right) = (V::load(left.as_ptr().cast()), V::load(right.as_ptr().cast()));
-            let tweaks = Self::joined(first.shl_each(left), first.shr_each(right), crossed.shr_each(right));
-            Self { tweaks, crossed: Self::crossed(tweaks) }
+            let (left, right) = (V::load(LANES.0.as_ptr().cast()), V::load(LANES.1.as_ptr().cast()));
+            let tweaks = fold.joined(first.shl_each(left), first.swap().shr_each(right));
+            Self { tweaks, swapped: tweaks.swap() }
         }
     }
 
     /// The tweaks of vector `i` of the stride: in each lane those of the first, times x to the power of the blocks between.
     #[inline(always)]
-    unsafe fn times_x(&self, i: usize) -> V {
-        let (left, right) = (i * V::LANES, 64 - i * V::LANES);
-        // SAFETY: the condition is passed on.
-        unsafe { Self::joined(self.tweaks.shl(left), self.tweaks.shr(right), self.crossed.shr(right)) }
-    }
-
-    #[inline(always)]
-    unsafe fn crossed(tweaks: V) -> V {
-        // SAFETY: the condition is passed on.
-        unsafe { if V::CLMUL { tweaks.low_to_high() } else { tweaks.shuffle::<0b01_00_11_10>() } }
-    }
-
-    /// Puts a product together: what stays in its word, and what left the words at the top. From the lower word that
-    /// enters the upper; from the upper word it enters the lower, times [`FOLD`].
-    #[inline(always)]
-    unsafe fn joined(stays: V, leaves: V, crossing: V) -> V {
-        // SAFETY: the condition is passed on.
-        unsafe {
-            if V::CLMUL {
-                return stays.xor3(crossing, leaves.clmul_high(V::broadcast(&FOLD)));
-            }
-            let one = crossing.shl_each(V::broadcast(&FOLD_1));
-            let two = crossing.shl_each(V::broadcast(&FOLD_2));
-            let seven = crossing.shl_each(V::broadcast(&FOLD_7));
-            stays.xor3(crossing, one).xor3(two, seven)
+    unsafe fn times_x(&self, i: usize, fold: &Fold<V>) -> V {
+        if i == 0 {
+            return self.tweaks;
         }
+        let blocks = i * V::LANES;
+        // SAFETY: the condition is passed on.
+        unsafe { fold.joined(self.tweaks.shl(blocks), self.swapped.shr(64 - blocks)) }
     }
 }
 
-/// The tweaks a stride later: each times x^32. The dwords move up by one; the one that leaves at the top is already at
-/// the bottom, where the 1 of [`FOLD`] wants it.
-#[inline(always)]
-unsafe fn times_x32<V: Vector>(tweaks: V) -> V {
-    // SAFETY: the condition is passed on.
-    unsafe {
-        let moved = tweaks.shuffle::<0b10_01_00_11>();
-        if V::CLMUL {
-            moved.xor(tweaks.shr(32).clmul_high(V::broadcast(&FOLD_WITHOUT_1)))
-        } else {
-            let top = tweaks.top_dword();
-            moved.xor3(top.shl(1), top.shl(2)).xor(top.shl(7))
+/// How what leaves a tweak at the top comes back: x^128 = x^7 + x^2 + x + 1 (IEEE 1619-2018, 5.2). The 1 costs nothing,
+/// since what leaves is moved to the bottom anyway; these are for the rest.
+///
+/// The compiler does not know the values: it would make worse instructions of them.
+struct Fold<V> {
+    /// Shifts of the low word by 1, 2 and 7, and of the high word out of sight.
+    shifts: [V; 3],
+    /// Masks the upper dword of the low word.
+    upper: V,
+}
+
+impl<V: Vector> Fold<V> {
+    #[inline(always)]
+    unsafe fn new() -> Self {
+        // SAFETY: the condition is passed on.
+        unsafe {
+            Self {
+                shifts: [
+                    V::broadcast(&[1, 64]).pinned(),
+                    V::broadcast(&[2, 64]).pinned(),
+                    V::broadcast(&[7, 64]).pinned(),
+                ],
+                upper: V::broadcast(&[0xffff_ffff << 32, 0]).pinned(),
+            }
+        }
+    }
+
+    /// Puts a product together: what stays in its word, and what left the words at the top, swapped. From the lower word
+    /// that enters the upper; from the upper word it enters the lower, times x^7 + x^2 + x + 1.
+    #[inline(always)]
+    unsafe fn joined(&self, stays: V, crossing: V) -> V {
+        // SAFETY: the condition is passed on.
+        unsafe {
+            let [one, two, seven] = self.shifts;
+            let (one, two, seven) = (crossing.shl_each(one), crossing.shl_each(two), crossing.shl_each(seven));
+            stays.xor3(crossing, one).xor3(two, seven)
+        }
+    }
+
+    /// The tweaks a stride later: each times x^32. The dwords move up by one; the one that leaves at the top is already at
+    /// the bottom. Its products are taken from where it lies as the upper dword of a word.
+    #[inline(always)]
+    unsafe fn times_x32(&self, tweaks: V) -> V {
+        // SAFETY: the condition is passed on.
+        unsafe {
+            let top = tweaks.swap().and(self.upper);
+            tweaks.rotate_up().xor3(top.shr(31), top.shr(30)).xor(top.shr(25))
         }
     }
 }

@@ -51,24 +51,35 @@ fn expand(key: &[u8; 32]) -> Schedule {
     let mut schedule = [[0; BLOCK]; ROUND_KEYS];
     store(&mut schedule[0], even);
     store(&mut schedule[1], odd);
-    macro_rules! step {
-        ($even:literal, $rcon:literal) => {
-            // RotWord, SubWord and Rcon on the last word, then SubWord alone.
-            even = _mm_xor_si128(running_xor(even), _mm_shuffle_epi32::<0xff>(_mm_aeskeygenassist_si128::<$rcon>(odd)));
-            store(&mut schedule[$even], even);
-            if $even + 1 < ROUND_KEYS {
-                odd = _mm_xor_si128(running_xor(odd), _mm_shuffle_epi32::<0xaa>(_mm_aeskeygenassist_si128::<0>(even)));
-                store(&mut schedule[$even + 1], odd);
-            }
+    macro_rules! even {
+        ($round:literal, $rcon:literal) => {
+            // RotWord, SubWord and Rcon of the last word.
+            let mixed = _mm_shuffle_epi32::<0xff>(_mm_aeskeygenassist_si128::<$rcon>(odd));
+            even = _mm_xor_si128(running_xor(even), mixed);
+            store(&mut schedule[$round], even);
         };
     }
-    step!(2, 0x01);
-    step!(4, 0x02);
-    step!(6, 0x04);
-    step!(8, 0x08);
-    step!(10, 0x10);
-    step!(12, 0x20);
-    step!(14, 0x40);
+    macro_rules! odd {
+        ($round:literal) => {
+            // SubWord of the last word.
+            let mixed = _mm_shuffle_epi32::<0xaa>(_mm_aeskeygenassist_si128::<0>(even));
+            odd = _mm_xor_si128(running_xor(odd), mixed);
+            store(&mut schedule[$round], odd);
+        };
+    }
+    even!(2, 0x01);
+    odd!(3);
+    even!(4, 0x02);
+    odd!(5);
+    even!(6, 0x04);
+    odd!(7);
+    even!(8, 0x08);
+    odd!(9);
+    even!(10, 0x10);
+    odd!(11);
+    even!(12, 0x20);
+    odd!(13);
+    even!(14, 0x40);
     schedule
 }
 

@@ -5,6 +5,9 @@
 //! or are the same, and need no alignment. A kernel reads each block before it writes it, and never reads it again.
 #![allow(unsafe_code)]
 
+use aes::cipher::array::Array;
+use aes::cipher::consts::U16;
+
 use super::sector::BLOCK;
 
 /// An AES block as two little-endian quadwords, or a tweak in the same form.
@@ -50,28 +53,45 @@ impl Span {
         unsafe { Self::new(self.src.add(first * BLOCK), self.dst.add(first * BLOCK), blocks) }
     }
 
-    /// Reads the blocks from `first` on, as many as there are tweaks, and hands each on combined with its tweak.
+    /// Reads the blocks from `first` on, as many as there are tweaks, each combined with its tweak, into `blocks`.
     #[inline(always)]
-    pub(super) fn read_xor(&self, first: usize, tweaks: &[Block], mut each: impl FnMut(usize, Block)) {
+    pub(super) fn read_xor(&self, first: usize, tweaks: &[Block], blocks: &mut [Array<u8, U16>]) {
         assert!(first <= self.blocks && tweaks.len() <= self.blocks - first, "read outside its span");
-        for (i, tweak) in tweaks.iter().enumerate() {
+        for (i, (tweak, block)) in tweaks.iter().zip(blocks).enumerate() {
             // SAFETY: block `first + i` lies within the span; the read needs no alignment.
-            let block = unsafe { self.src.add((first + i) * BLOCK).cast::<Block>().read_unaligned() };
-            each(i, [block[0] ^ tweak[0], block[1] ^ tweak[1]]);
+            let bytes = unsafe { self.src.add((first + i) * BLOCK).cast::<[u8; BLOCK]>().read_unaligned() };
+            block.0 = xor(bytes, tweak);
         }
     }
 
-    /// Writes the blocks from `first` on, as many as there are tweaks, each combined with its tweak.
+    /// Writes `blocks` from `first` on, as many as there are tweaks, each combined with its tweak.
     #[inline(always)]
-    pub(super) fn write_xor(&self, first: usize, tweaks: &[Block], each: impl Fn(usize) -> Block) {
+    pub(super) fn write_xor(&self, first: usize, tweaks: &[Block], blocks: &[Array<u8, U16>]) {
         assert!(first <= self.blocks && tweaks.len() <= self.blocks - first, "write outside its span");
-        for (i, tweak) in tweaks.iter().enumerate() {
-            let block = each(i);
-            let block = [block[0] ^ tweak[0], block[1] ^ tweak[1]];
+        for (i, (tweak, block)) in tweaks.iter().zip(blocks).enumerate() {
+            let bytes = xor(block.0, tweak);
             // SAFETY: block `first + i` lies within the span; the write needs no alignment.
-            unsafe { self.dst.add((first + i) * BLOCK).cast::<Block>().write_unaligned(block) };
+            unsafe { self.dst.add((first + i) * BLOCK).cast::<[u8; BLOCK]>().write_unaligned(bytes) };
         }
     }
+}
+
+/// Byte by byte, of which the compiler makes one vector: out of words it makes two stores, for whose joint load the CPU
+/// would have to wait.
+#[inline(always)]
+fn xor(mut bytes: [u8; BLOCK], tweak: &Block) -> [u8; BLOCK] {
+    let tweak = tweak.map(u64::to_le_bytes);
+    for (byte, tweak) in bytes.iter_mut().zip(tweak.as_flattened()) {
+        *byte ^= tweak;
+    }
+    bytes
+}
+
+/// The block that the bytes are.
+#[inline(always)]
+pub(super) fn block_of(bytes: &Array<u8, U16>) -> Block {
+    let word = u128::from_le_bytes(bytes.0);
+    [word as u64, (word >> 64) as u64]
 }
 
 /// Bytes in a cache line.

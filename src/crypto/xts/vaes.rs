@@ -11,7 +11,7 @@ use super::span::Span;
 /// Whether the CPU has what [`encrypt_256`] and [`decrypt_256`] are compiled for, and AES-NI for key expansion.
 pub(super) fn has_256() -> bool {
     use std::arch::is_x86_feature_detected as has;
-    has!("avx2") && has!("aes") && has!("vaes") && has!("vpclmulqdq")
+    has!("avx2") && has!("aes") && has!("vaes")
 }
 
 /// Whether the CPU has what [`encrypt_512`] and [`decrypt_512`] are compiled for, and AES-NI for key expansion.
@@ -33,7 +33,7 @@ macro_rules! kernel {
     };
 }
 
-kernel!(encrypt_256, __m256i, Encrypt, "avx2,vaes,vpclmulqdq");
-kernel!(decrypt_256, __m256i, Decrypt, "avx2,vaes,vpclmulqdq");
-kernel!(encrypt_512, __m512i, Encrypt, "avx512f,vaes,vpclmulqdq");
-kernel!(decrypt_512, __m512i, Decrypt, "avx512f,vaes,vpclmulqdq");
+kernel!(encrypt_256, __m256i, Encrypt, "avx2,vaes");
+kernel!(decrypt_256, __m256i, Decrypt, "avx2,vaes");
+kernel!(encrypt_512, __m512i, Encrypt, "avx512f,vaes");
+kernel!(decrypt_512, __m512i, Decrypt, "avx512f,vaes");

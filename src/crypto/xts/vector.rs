@@ -2,13 +2,15 @@
 //!
 //! Everything here is inlined into a function that enables the CPU features; called anywhere else it is undefined
 //! behaviour. So the trait's methods are unsafe, with that one condition: **the CPU has the width's features**
-//! ([`super::kernel::Kernel::is_supported`]) **and the caller is compiled with them**.
+//! ([`super::kernel::Kernel::has_features`]) **and the caller is compiled with them**.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
+use super::pipeline::STREAMS;
 use super::schedule::{ROUND_KEYS, Schedule};
+use super::sector::BLOCK;
 use super::span::Block;
 
 /// A vector of 128-bit lanes, each an AES block or a tweak.
@@ -16,8 +18,6 @@ use super::span::Block;
 pub(super) trait Vector: Copy {
     /// Blocks in a vector.
     const LANES: usize;
-    /// Whether the tweaks are folded with carry-less multiplication, or else with shifts.
-    const CLMUL: bool;
 
     /// Reads a vector. `ptr` can be read, and needs no alignment.
     unsafe fn load(ptr: *const u8) -> Self;
@@ -25,8 +25,14 @@ pub(super) trait Vector: Copy {
     unsafe fn store(self, ptr: *mut u8);
     /// Reads a block into all lanes.
     unsafe fn broadcast(block: &Block) -> Self;
-    /// Reads a round key into all lanes; here and now, never earlier, later or once for all.
-    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule) -> Self;
+    /// Reads a round key into all lanes.
+    unsafe fn key(key: &[u8; BLOCK]) -> Self;
+    /// Reads a round key into all lanes, after everything that `before` says. The compiler neither moves the read nor
+    /// saves it, and so keeps the rounds in the order in which they are written.
+    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule, before: &mut [Self; STREAMS]) -> Self;
+
+    /// The same vector, made here: between the round keys that are read before and after.
+    unsafe fn pinned(self) -> Self;
 
     unsafe fn xor(self, other: Self) -> Self;
     unsafe fn xor3(self, b: Self, c: Self) -> Self;
@@ -45,20 +51,15 @@ pub(super) trait Vector: Copy {
     /// Shifts each 64-bit word by `count`, which the compiler knows; 64 gives 0.
     unsafe fn shl(self, count: usize) -> Self;
     unsafe fn shr(self, count: usize) -> Self;
-    /// Shuffles the dwords of each lane.
-    unsafe fn shuffle<const ORDER: i32>(self) -> Self;
-    /// The top dword of each lane at the bottom, under zeros.
-    unsafe fn top_dword(self) -> Self;
-    /// The low word of each lane on top, above zeros.
-    unsafe fn low_to_high(self) -> Self;
-    /// The high word of each lane times the low word of `factor`'s, carry-less.
-    unsafe fn clmul_high(self, factor: Self) -> Self;
+    /// Swaps the words of each lane.
+    unsafe fn swap(self) -> Self;
+    /// Moves the dwords of each lane up by one, the top one to the bottom.
+    unsafe fn rotate_up(self) -> Self;
 }
 
-/// Two lanes: AVX2, VAES, VPCLMULQDQ.
+/// Two lanes: AVX2, VAES.
 impl Vector for __m256i {
     const LANES: usize = 2;
-    const CLMUL: bool = true;
 
     #[inline(always)]
     unsafe fn load(ptr: *const u8) -> Self {
@@ -76,9 +77,19 @@ impl Vector for __m256i {
         unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(block.as_ptr().cast())) }
     }
     #[inline(always)]
-    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule) -> Self {
+    unsafe fn key(key: &[u8; BLOCK]) -> Self {
+        // SAFETY: the trait's condition; a key has 16 bytes.
+        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(key.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule, before: &mut [Self; STREAMS]) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { read_key_256::<ROUND>(schedule) }
+        unsafe { read_key_256::<ROUND>(schedule, before) }
+    }
+    #[inline(always)]
+    unsafe fn pinned(self) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { pin_256(self) }
     }
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
@@ -141,31 +152,20 @@ impl Vector for __m256i {
         unsafe { _mm256_srl_epi64(self, _mm_cvtsi64_si128(count as i64)) }
     }
     #[inline(always)]
-    unsafe fn shuffle<const ORDER: i32>(self) -> Self {
+    unsafe fn swap(self) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm256_shuffle_epi32::<ORDER>(self) }
+        unsafe { _mm256_shuffle_epi32::<0b01_00_11_10>(self) }
     }
     #[inline(always)]
-    unsafe fn top_dword(self) -> Self {
+    unsafe fn rotate_up(self) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm256_bsrli_epi128::<12>(self) }
-    }
-    #[inline(always)]
-    unsafe fn low_to_high(self) -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { _mm256_bslli_epi128::<8>(self) }
-    }
-    #[inline(always)]
-    unsafe fn clmul_high(self, factor: Self) -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { _mm256_clmulepi64_epi128::<0x01>(self, factor) }
+        unsafe { _mm256_shuffle_epi32::<0b10_01_00_11>(self) }
     }
 }
 
-/// Four lanes: AVX-512F, VAES, VPCLMULQDQ.
+/// Four lanes: AVX-512F, VAES.
 impl Vector for __m512i {
     const LANES: usize = 4;
-    const CLMUL: bool = false;
 
     #[inline(always)]
     unsafe fn load(ptr: *const u8) -> Self {
@@ -183,9 +183,19 @@ impl Vector for __m512i {
         unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(block.as_ptr().cast())) }
     }
     #[inline(always)]
-    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule) -> Self {
+    unsafe fn key(key: &[u8; BLOCK]) -> Self {
+        // SAFETY: the trait's condition; a key has 16 bytes.
+        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(key.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    unsafe fn round_key<const ROUND: usize>(schedule: &Schedule, before: &mut [Self; STREAMS]) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { read_key_512::<ROUND>(schedule) }
+        unsafe { read_key_512::<ROUND>(schedule, before) }
+    }
+    #[inline(always)]
+    unsafe fn pinned(self) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { pin_512(self) }
     }
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
@@ -248,51 +258,65 @@ impl Vector for __m512i {
         unsafe { _mm512_srl_epi64(self, _mm_cvtsi64_si128(count as i64)) }
     }
     #[inline(always)]
-    unsafe fn shuffle<const ORDER: i32>(self) -> Self {
+    unsafe fn swap(self) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm512_shuffle_epi32::<ORDER>(self) }
+        unsafe { _mm512_shuffle_epi32::<0b01_00_11_10>(self) }
     }
     #[inline(always)]
-    unsafe fn top_dword(self) -> Self {
-        // SAFETY: the trait's condition. One instruction, and not one that takes a slot from AES (a byte shift does).
-        unsafe { _mm512_maskz_shuffle_epi32::<0xff>(0x1111, self) }
-    }
-    #[inline(always)]
-    unsafe fn low_to_high(self) -> Self {
+    unsafe fn rotate_up(self) -> Self {
         // SAFETY: the trait's condition.
-        unsafe { _mm512_maskz_shuffle_epi32::<0x44>(0xcccc, self) }
-    }
-    #[inline(always)]
-    unsafe fn clmul_high(self, factor: Self) -> Self {
-        // SAFETY: the trait's condition.
-        unsafe { _mm512_clmulepi64_epi128::<0x01>(self, factor) }
+        unsafe { _mm512_shuffle_epi32::<0b10_01_00_11>(self) }
     }
 }
 
-/// The load that the compiler can neither move, nor drop, nor do once for all.
+/// The load that the compiler can neither move before the making of `before`, nor drop, nor do once for all.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn read_key_256<const ROUND: usize>(schedule: &Schedule) -> __m256i {
+fn read_key_256<const ROUND: usize>(schedule: &Schedule, before: &mut [__m256i; STREAMS]) -> __m256i {
     const { assert!(ROUND < ROUND_KEYS) };
-    let vector;
+    let key;
+    let [a, b, c, d, e, f, g, h] = before;
     // SAFETY: the instruction reads a key within the schedule and changes nothing else.
     unsafe {
-        asm!("vbroadcasti128 {}, [{} + {}]", out(ymm_reg) vector, in(reg) schedule, const ROUND * 16,
+        asm!("vbroadcasti128 {}, [{} + {}] /* {}{}{}{}{}{}{}{} */", out(ymm_reg) key, in(reg) schedule, const ROUND * 16,
+            inout(ymm_reg) *a, inout(ymm_reg) *b, inout(ymm_reg) *c, inout(ymm_reg) *d,
+            inout(ymm_reg) *e, inout(ymm_reg) *f, inout(ymm_reg) *g, inout(ymm_reg) *h,
             options(nostack, preserves_flags, readonly));
     }
+    key
+}
+
+/// The load that the compiler can neither move before the making of `before`, nor drop, nor do once for all.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn read_key_512<const ROUND: usize>(schedule: &Schedule, before: &mut [__m512i; STREAMS]) -> __m512i {
+    const { assert!(ROUND < ROUND_KEYS) };
+    let key;
+    let [a, b, c, d, e, f, g, h] = before;
+    // SAFETY: the instruction reads a key within the schedule and changes nothing else.
+    unsafe {
+        asm!("vbroadcasti32x4 {}, [{} + {}] /* {}{}{}{}{}{}{}{} */", out(zmm_reg) key, in(reg) schedule, const ROUND * 16,
+            inout(zmm_reg) *a, inout(zmm_reg) *b, inout(zmm_reg) *c, inout(zmm_reg) *d,
+            inout(zmm_reg) *e, inout(zmm_reg) *f, inout(zmm_reg) *g, inout(zmm_reg) *h,
+            options(nostack, preserves_flags, readonly));
+    }
+    key
+}
+
+/// Nothing, but in the order of the key loads.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pin_256(mut vector: __m256i) -> __m256i {
+    // SAFETY: there is no instruction.
+    unsafe { asm!("/* {} */", inout(ymm_reg) vector, options(nostack, preserves_flags, nomem)) };
     vector
 }
 
-/// The load that the compiler can neither move, nor drop, nor do once for all.
+/// Nothing, but in the order of the key loads.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn read_key_512<const ROUND: usize>(schedule: &Schedule) -> __m512i {
-    const { assert!(ROUND < ROUND_KEYS) };
-    let vector;
-    // SAFETY: the instruction reads a key within the schedule and changes nothing else.
-    unsafe {
-        asm!("vbroadcasti32x4 {}, [{} + {}]", out(zmm_reg) vector, in(reg) schedule, const ROUND * 16,
-            options(nostack, preserves_flags, readonly));
-    }
+fn pin_512(mut vector: __m512i) -> __m512i {
+    // SAFETY: there is no instruction.
+    unsafe { asm!("/* {} */", inout(zmm_reg) vector, options(nostack, preserves_flags, nomem)) };
     vector
 }

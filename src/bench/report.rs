@@ -1,0 +1,167 @@
+//! What a run measured, as a table for people and as JSON.
+#![allow(unsafe_code)]
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::crypto::xts::Kernel;
+use crate::disk::Disk;
+
+use super::BenchConfig;
+use super::job::JobResult;
+
+/// A run's result. Rates are for all cores together.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The mix, by fio's name.
+    pub rw: String,
+    /// Bytes of a command.
+    pub bs: u64,
+    /// Commands in flight for each core.
+    pub iodepth: u32,
+    /// Seconds measured.
+    pub runtime_s: f64,
+    /// The cores.
+    pub cores: Vec<usize>,
+    /// The disk.
+    pub disk: String,
+    /// `aes-256-xts` or `none`.
+    pub encryption: &'static str,
+    /// Bytes of a sector.
+    pub sector_size: u32,
+    /// The kernel of the cipher.
+    pub kernel: Option<String>,
+    /// Processor seconds of the whole process, ramp included.
+    pub cpu_s: f64,
+    /// Failed commands and failed comparisons.
+    pub errors: u64,
+    /// The first of them.
+    pub first_error: Option<String>,
+    /// Reads.
+    pub read: WaySummary,
+    /// Writes.
+    pub write: WaySummary,
+}
+
+/// Reads or writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct WaySummary {
+    /// Commands.
+    pub ios: u64,
+    /// Commands a second.
+    pub iops: f64,
+    /// MiB a second.
+    pub mib_per_s: f64,
+    /// How long commands took.
+    pub latency_us: LatencySummary,
+}
+
+/// Latencies in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LatencySummary {
+    /// Mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p99_9: f64,
+    /// 99.99th percentile.
+    pub p99_99: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Report {
+    pub(super) fn new(config: &BenchConfig, disk: &Disk, cpu_s: f64, jobs: Vec<JobResult>) -> Self {
+        let mut jobs = jobs.into_iter();
+        let mut sum = jobs.next().expect("at least one core");
+        for job in jobs {
+            sum.reads.add(&job.reads).expect("equal bounds");
+            sum.writes.add(&job.writes).expect("equal bounds");
+            sum.errors += job.errors;
+            sum.first_error = sum.first_error.or(job.first_error);
+            sum.ticks = sum.ticks.max(job.ticks);
+        }
+        let seconds = sum.clock.nanoseconds(sum.ticks) as f64 / 1e9;
+        let to_us = sum.clock.nanoseconds(1 << 30) as f64 / f64::from(1 << 30) / 1e3;
+        Self {
+            rw: config.mix.to_string(),
+            bs: config.block_size,
+            iodepth: config.iodepth,
+            runtime_s: seconds,
+            cores: config.cores.clone(),
+            disk: disk.name().to_owned(),
+            encryption: if disk.is_encrypted() { "aes-256-xts" } else { "none" },
+            sector_size: disk.sector_size().bytes() as u32,
+            kernel: disk.kernel().map(|kernel: Kernel| kernel.to_string()),
+            cpu_s,
+            errors: sum.errors,
+            first_error: sum.first_error,
+            read: WaySummary::new(&sum.reads, config.block_size, seconds, to_us),
+            write: WaySummary::new(&sum.writes, config.block_size, seconds, to_us),
+        }
+    }
+}
+
+impl WaySummary {
+    fn new(histogram: &Histogram<u64>, block_size: u64, seconds: f64, to_us: f64) -> Self {
+        let ios = histogram.len();
+        let iops = if seconds > 0.0 { ios as f64 / seconds } else { 0.0 };
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 * to_us;
+        let latency_us = LatencySummary {
+            mean: histogram.mean() * to_us,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: histogram.max() as f64 * to_us,
+        };
+        Self { ios, iops, mib_per_s: iops * block_size as f64 / f64::from(1 << 20), latency_us }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kernel = self.kernel.as_ref().map_or(String::new(), |kernel| format!(" (kernel {kernel})"));
+        writeln!(
+            f,
+            "{} bs={} iodepth={} cores={:?}: disk {}, {}-byte sectors, encryption {}{kernel}",
+            self.rw, self.bs, self.iodepth, self.cores, self.disk, self.sector_size, self.encryption
+        )?;
+        writeln!(f, "          IOPS      MiB/s   mean µs    p50    p90    p99  p99.9 p99.99       max")?;
+        for (name, way) in [("read", &self.read), ("write", &self.write)] {
+            if way.ios > 0 {
+                let l = &way.latency_us;
+                writeln!(
+                    f,
+                    "{name:5} {:9.0} {:10.1} {:9.2} {:6.2} {:6.2} {:6.2} {:6.2} {:6.2} {:9.1}",
+                    way.iops, way.mib_per_s, l.mean, l.p50, l.p90, l.p99, l.p99_9, l.p99_99, l.max
+                )?;
+            }
+        }
+        write!(f, "{:.2} s measured, {:.2} s of processor time, {} errors", self.runtime_s, self.cpu_s, self.errors)?;
+        match &self.first_error {
+            Some(error) => write!(f, "; the first: {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// User and system time of this process so far.
+pub(super) fn cpu_seconds() -> f64 {
+    // SAFETY: all-zero is a valid rusage, which the kernel fills.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}

@@ -1,0 +1,153 @@
+//! `strongroom bench`: the load generator on the command line, with fio's words.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::bench::{self, BenchConfig, Mix};
+use crate::control::{Config, KernelChoice};
+use crate::crypto::xts::SectorSize;
+use crate::device::{DeviceConfig, DeviceKind, SharedDevice, Size};
+use crate::disk::Disk;
+use crate::memory::HugePages;
+
+use super::Outcome;
+
+#[derive(Args)]
+pub(super) struct BenchArgs {
+    /// What lies under the disk: null, memory or file:PATH (an existing file or block device, whose content is lost on writes)
+    #[arg(long, default_value = "memory", value_name = "DEVICE", conflicts_with = "config")]
+    device: String,
+    /// Bytes on a null or memory device
+    #[arg(long, default_value = "512M", value_name = "SIZE")]
+    size: Size,
+    /// Cipher of the disk; its key is made for the run and forgotten
+    #[arg(long, default_value = "none", value_enum)]
+    encryption: CipherName,
+    /// Bytes of a sector, which is also the cipher's data unit: 512 or 4096
+    #[arg(long, default_value_t = 4096, value_name = "BYTES")]
+    sector_size: u32,
+    /// Kernel of the cipher: auto, vaes512, vaes256 or bulk
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    kernel: KernelChoice,
+    /// Take the disk from a configuration instead
+    #[arg(long, value_name = "FILE", requires = "disk")]
+    config: Option<PathBuf>,
+    /// Which disk of the configuration
+    #[arg(long, value_name = "NAME", requires = "config")]
+    disk: Option<String>,
+    /// read, write, rw, randread, randwrite or randrw
+    #[arg(long, default_value = "randread", value_name = "MIX")]
+    rw: Mix,
+    /// Percent of reads in rw and randrw
+    #[arg(long, default_value_t = 50, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    rwmixread: u32,
+    /// Bytes of a command
+    #[arg(long, default_value = "4k", value_name = "SIZE")]
+    bs: Size,
+    /// Commands in flight for each core
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    iodepth: u32,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    runtime: f64,
+    /// Seconds to run before that
+    #[arg(long, default_value_t = 0.5, value_name = "SECONDS")]
+    ramp: f64,
+    /// Cores to run on, one reactor each
+    #[arg(long, value_delimiter = ',', value_name = "CORE,…")]
+    cores: Vec<usize>,
+    /// Write blocks that can be checked, and check what is read
+    #[arg(long)]
+    verify: bool,
+    /// Seed of places and data
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CipherName {
+    #[value(name = "none")]
+    None,
+    #[value(name = "aes-256-xts")]
+    Aes256Xts,
+}
+
+pub(super) fn run(args: &BenchArgs) -> Outcome {
+    let seconds = |value: f64, name: &str| {
+        Duration::try_from_secs_f64(value).map_err(|_| format!("--{name} {value} is not a time in seconds"))
+    };
+    let (runtime, ramp) = (seconds(args.runtime, "runtime")?, seconds(args.ramp, "ramp")?);
+    let (mut config, disk) = match (&args.config, &args.disk) {
+        (Some(path), Some(name)) => {
+            let config = Config::load(path)?;
+            let disk = config.open_disk(name)?;
+            (config, disk)
+        }
+        _ => (Config::default(), ad_hoc_disk(args)?),
+    };
+    if !args.cores.is_empty() {
+        config.reactor.cores = Some(args.cores.clone());
+    }
+    let bench = BenchConfig {
+        mix: args.rw,
+        read_percent: args.rwmixread,
+        block_size: args.bs.0,
+        iodepth: args.iodepth,
+        runtime,
+        ramp,
+        cores: config.cores()?,
+        verify: args.verify,
+        seed: args.seed,
+    };
+    let show_progress = !args.json && std::io::stderr().is_terminal();
+    let report = bench::run(&bench, &config.reactor, &disk, |elapsed, done| {
+        if show_progress {
+            eprint!("\r{:4.0} s, {done} commands measured", elapsed.as_secs_f64());
+            // A progress line that cannot be shown is no reason to stop.
+            let _ = std::io::stderr().flush();
+        }
+    })?;
+    if show_progress {
+        eprint!("\r\x1b[K");
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(if report.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn ad_hoc_disk(args: &BenchArgs) -> Result<Arc<Disk>, Box<dyn std::error::Error>> {
+    let sector = SectorSize::try_from(args.sector_size)?;
+    let device = |kind, path, size| {
+        SharedDevice::open(&DeviceConfig {
+            name: args.device.clone(),
+            kind,
+            path,
+            size,
+            create: false,
+            hugepages: HugePages::Prefer,
+            layers: Vec::new(),
+        })
+    };
+    let device = match (args.device.as_str(), args.device.strip_prefix("file:")) {
+        ("null", _) => SharedDevice::null_without_data(args.size.0),
+        ("memory", _) => device(DeviceKind::Memory, None, Some(args.size))?,
+        (_, Some(path)) => device(DeviceKind::File, Some(path.into()), None)?,
+        (other, None) => return Err(format!("--device {other} is unknown; write null, memory or file:PATH").into()),
+    };
+    let device = Arc::new(device);
+    Ok(match args.encryption {
+        CipherName::None => Disk::plain("bench", device, sector)?,
+        CipherName::Aes256Xts => Disk::with_random_key("bench", device, sector, args.kernel.choose()?)?,
+    })
+}

@@ -1,0 +1,182 @@
+//! The life of the target: start everything, say what was got, serve until a signal, drain, end.
+//!
+//! SIGTERM and the first SIGINT drain: no new connections, what is in flight is finished, answered and flushed, exit code 0. A second SIGINT
+//! ends the process at once with code 130; what was not flushed is then as it is after a crash.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::device::SharedDevice;
+use crate::disk::Disk;
+use crate::export::nbd::{NbdError, NbdServer};
+use crate::memory::Pages;
+use crate::reactor::{ReactorError, ReactorThread, Remote, StartReport};
+
+use super::config::{Config, ConfigError};
+use super::hardening::forbid_dumps;
+
+/// How long a drain may take before connections that hang are given up.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+/// What a shell expects of a command that SIGINT ended.
+const INTERRUPTED: i32 = 130;
+
+/// Why the target did not start, or did not end well.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A reactor.
+    #[error(transparent)]
+    Reactor(#[from] ReactorError),
+    /// The NBD export.
+    #[error(transparent)]
+    Nbd(#[from] NbdError),
+    /// Core dumps cannot be forbidden.
+    #[error("core dumps cannot be switched off, and keys could be dumped: {0}")]
+    Dumps(std::io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(std::io::Error),
+    /// There is nothing to serve.
+    #[error("the configuration has no export; add [nbd] with at least one [[nbd.exports]]")]
+    NothingToServe,
+    /// Connections hung while draining.
+    #[error(
+        "some connections did not end within {0:?} and were cut; their clients have no answer to what was in flight"
+    )]
+    NotDrained(Duration),
+}
+
+/// Serves a configuration until a signal ends the process.
+pub fn serve(config: &Config) -> Result<(), ServeError> {
+    let nbd_config = config.nbd.as_ref().filter(|nbd| !nbd.exports.is_empty()).ok_or(ServeError::NothingToServe)?;
+    let signals = listen_for_signals()?;
+    forbid_dumps().map_err(ServeError::Dumps)?;
+
+    let disks = open_disks(config)?;
+    let cores = config.cores()?;
+    let reactors: Vec<ReactorThread> =
+        cores.iter().map(|&core| ReactorThread::start(core, &config.reactor)).collect::<Result<_, _>>()?;
+    let remotes: Vec<Remote> = reactors.iter().map(|reactor| reactor.remote().clone()).collect();
+    let nbd = NbdServer::start(nbd_config, &disks, &remotes)?;
+
+    report(&reactors, &disks, &nbd, config);
+    notify(&[sd_notify::NotifyState::Ready]);
+    wait_for_stop(&signals, &remotes);
+    notify(&[sd_notify::NotifyState::Stopping]);
+
+    info!("draining {} connections", nbd.connections());
+    let drained = nbd.stop(DRAIN_LIMIT);
+    if !drained {
+        return Err(ServeError::NotDrained(DRAIN_LIMIT));
+    }
+    for reactor in reactors {
+        reactor.remote().stop();
+        reactor.join();
+    }
+    println!("strongroom: drained and stopped");
+    Ok(())
+}
+
+fn open_disks(config: &Config) -> Result<Vec<Arc<Disk>>, ConfigError> {
+    // A device is opened even if no disk uses it: a wrong path is found at start, not on the day it is needed.
+    for device in &config.devices {
+        if !config.disks.iter().any(|disk| disk.device == device.name) {
+            let unused = SharedDevice::open(device)?;
+            warn!("device {} is not used by any disk ({})", device.name, unused.describe());
+        }
+    }
+    config.disks.iter().map(|disk| config.open_disk(&disk.name)).collect()
+}
+
+/// Starts the thread that receives signals; it sends a message when the target shall stop.
+fn listen_for_signals() -> Result<mpsc::Receiver<()>, ServeError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ServeError::Signals)?;
+    let (stop, stopped) = mpsc::channel();
+    let interrupted = AtomicBool::new(false);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in &mut signals {
+                if signal == SIGINT && interrupted.swap(true, Ordering::Relaxed) {
+                    eprintln!("strongroom: interrupted twice: ending at once");
+                    std::process::exit(INTERRUPTED);
+                }
+                // The receiver is gone once the target is ending anyway.
+                let _ = stop.send(());
+            }
+        })
+        .map_err(ServeError::Signals)?;
+    Ok(stopped)
+}
+
+/// Waits for the signal; tells systemd's watchdog meanwhile that all reactors turn, as long as they do.
+fn wait_for_stop(signals: &mpsc::Receiver<()>, reactors: &[Remote]) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        // The sender lives in a thread that never ends.
+        let _ = signals.recv();
+        return;
+    };
+    while signals.recv_timeout(limit / 3) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if all_turn(reactors, limit / 3) {
+            notify(&[sd_notify::NotifyState::Watchdog]);
+        } else {
+            warn!("a reactor has not answered for {:?}; the watchdog is not fed", limit / 3);
+        }
+    }
+}
+
+fn all_turn(reactors: &[Remote], limit: Duration) -> bool {
+    let (alive, answers) = mpsc::channel();
+    for reactor in reactors {
+        let alive = alive.clone();
+        reactor.post(move |_| {
+            // Nobody listens any more if another reactor was too slow.
+            let _ = alive.send(());
+        });
+    }
+    reactors.iter().all(|_| answers.recv_timeout(limit).is_ok())
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(states) {
+        warn!("systemd was not notified: {e}");
+    }
+}
+
+/// What an operator wants to know before the load comes.
+fn report(reactors: &[ReactorThread], disks: &[Arc<Disk>], nbd: &NbdServer, config: &Config) {
+    println!("strongroom {} (pid {})", env!("CARGO_PKG_VERSION"), std::process::id());
+    for reactor in reactors {
+        let StartReport { core, memory, pages, ring } = reactor.report();
+        let pages = match pages {
+            Pages::Huge => "on 2 MiB hugepages".to_owned(),
+            Pages::Normal(why) => format!("on normal pages ({why})"),
+        };
+        println!("  reactor on core {core}: {} MiB of buffers {pages}; io_uring: {}", memory >> 20, ring.describe());
+    }
+    let idle = match config.reactor.idle_us {
+        0 => "poll for ever".to_owned(),
+        us => format!("sleep after {us} µs without work"),
+    };
+    println!("  reactors {idle}; core dumps are off");
+    for disk in disks {
+        println!("  device {}: {}", disk.device().name(), disk.device().describe());
+        println!("  disk {}: {}", disk.name(), disk.describe());
+    }
+    for address in nbd.addresses() {
+        println!("  nbd listens on {address}");
+    }
+    for export in config.nbd.iter().flat_map(|nbd| &nbd.exports) {
+        let mode = if export.read_only { "read-only" } else { "read-write" };
+        println!("  nbd export {:?}: disk {}, {mode}", export.name, export.disk);
+    }
+}

@@ -1,0 +1,4 @@
+//! Exports: how disks are seen from outside. An export turns a protocol's requests into calls on a reactor's [`DiskQueue`](crate::disk::DiskQueue)
+//! and knows nothing of keys, devices or other exports.
+
+pub mod nbd;

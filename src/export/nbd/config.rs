@@ -1,0 +1,124 @@
+//! The NBD export in the configuration.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// The NBD export: where it listens and what it serves.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NbdConfig {
+    /// Where clients connect: `"unix:/run/strongroom/nbd.sock"`, `"tcp:127.0.0.1:10809"`.
+    pub listen: Vec<ListenAddress>,
+    /// What they find there.
+    pub exports: Vec<NbdExportConfig>,
+    /// Requests of one connection that are served at once.
+    pub iodepth: u32,
+    /// Seconds in which a client has to have chosen its export.
+    pub handshake_timeout_s: u64,
+    /// Seconds after which a client that neither takes its replies nor sends the rest of a request is disconnected. A client that
+    /// has nothing to ask is left alone.
+    pub stall_timeout_s: u64,
+    /// Connections at once; each reactor also takes only as many as its memory carries.
+    pub max_connections: usize,
+}
+
+impl Default for NbdConfig {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            exports: Vec::new(),
+            iodepth: 128,
+            handshake_timeout_s: 10,
+            stall_timeout_s: 30,
+            max_connections: 1024,
+        }
+    }
+}
+
+/// A disk under a name. A client that asks for the name `""` gets the export if it is the only one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NbdExportConfig {
+    /// The name that clients ask for.
+    pub name: String,
+    /// The disk's name.
+    pub disk: String,
+    /// Refuse everything that changes the disk.
+    #[serde(default)]
+    pub read_only: bool,
+    /// A line for people, shown in lists of exports.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+/// Where a server listens: `unix:` and a path, or `tcp:` and an IP address with a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub enum ListenAddress {
+    /// A unix socket, which only its owner can use.
+    Unix(PathBuf),
+    /// An address and a port; port 0 is any free one.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is no address to listen on; write \"unix:/run/strongroom/nbd.sock\" or \"tcp:127.0.0.1:10809\""
+            )
+        };
+        match text.split_once(':').ok_or_else(wrong)? {
+            ("unix", path) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            ("tcp", address) => Ok(Self::Tcp(address.parse().map_err(|_| wrong())?)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_back_as_they_are_shown() {
+        for text in ["unix:/run/nbd.sock", "unix:nbd.sock", "tcp:127.0.0.1:10809", "tcp:[::1]:0"] {
+            assert_eq!(text.parse::<ListenAddress>().expect(text).to_string(), text);
+        }
+        for text in ["", "/run/nbd.sock", "unix:", "tcp:localhost", "tcp:10809", "udp:127.0.0.1:1"] {
+            assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default_and_what_is_unknown_is_refused() {
+        let config: NbdConfig =
+            toml::from_str("listen = ['tcp:127.0.0.1:0']\n[[exports]]\nname = 'a'\ndisk = 'd'").expect("fits");
+        assert_eq!((config.iodepth, config.stall_timeout_s), (128, 30));
+        assert!(!config.exports[0].read_only);
+        assert!(toml::from_str::<NbdConfig>("port = 1").is_err());
+    }
+}

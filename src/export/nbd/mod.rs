@@ -1,0 +1,75 @@
+//! Disks over NBD, the network block device protocol (`doc/proto.md` of the NBD project).
+//!
+//! Served: fixed newstyle over unix sockets and TCP; several exports; several connections to one export; structured replies; read, write,
+//! flush, FUA, trim, write zeroes (also only if fast), block status with `base:allocation`, cache; block sizes. The export name `""` means the
+//! only export, if there is just one. TLS is refused: use a unix socket, or a tunnel.
+//!
+//! A connection belongs to one reactor. Its tasks, and where they live:
+//!
+//! ```text
+//!  socket ─► receiver ─► session (reader) ─► slot ─► DiskQueue        the payload of a write stays where it arrived
+//!    ▲                                        │
+//!    └────── replies (sender) ◄───────────────┘                      the buffer of a read goes out as it is
+//! ```
+//!
+//! What always holds: a client can end its own connection and nothing else; it holds at most its share of the reactor's buffers; a request
+//! that is not in the disk's sectors is refused and changes nothing; nothing is logged or allocated for a request at steady state.
+
+mod acceptor;
+mod admission;
+mod config;
+mod end;
+mod exports;
+mod handshake;
+mod link;
+mod listener;
+mod option;
+mod receiver;
+mod refusal;
+mod replies;
+mod request;
+mod server;
+mod session;
+mod shard;
+mod slot;
+mod wire;
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::disk::DiskError;
+
+pub use config::{ListenAddress, NbdConfig, NbdExportConfig};
+pub use server::NbdServer;
+
+/// Why the NBD export does not start.
+#[derive(Debug, Error)]
+pub enum NbdError {
+    /// The configuration cannot be served.
+    #[error("nbd: {0}")]
+    Config(String),
+    /// The address cannot be had.
+    #[error("nbd: cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// Something else is at the path.
+    #[error("nbd: {path} is taken by {by}; stop it or choose another path")]
+    Occupied {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        by: String,
+    },
+    /// A reactor cannot open a disk.
+    #[error("nbd: {0}")]
+    Disk(#[from] DiskError),
+    /// The accept thread cannot be started.
+    #[error("nbd: cannot start the accept thread: {0}")]
+    Thread(io::Error),
+}

@@ -1,0 +1,144 @@
+//! The server: listens, spreads connections over reactors, and stops in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::disk::Disk;
+use crate::reactor::Remote;
+
+use super::NbdError;
+use super::acceptor::Acceptor;
+use super::admission::Connections;
+use super::config::{ListenAddress, NbdConfig};
+use super::exports::Exports;
+use super::listener::Listener;
+use super::shard::Shard;
+
+/// Numbers for servers, so that several can share a reactor.
+static NEXT_SERVER: AtomicU64 = AtomicU64::new(0);
+
+/// A running NBD server. Dropped without [`NbdServer::stop`], it ends its connections without waiting for them.
+pub struct NbdServer {
+    number: u64,
+    reactors: Vec<Remote>,
+    connections: Arc<Connections>,
+    addresses: Vec<ListenAddress>,
+    acceptor: Option<Acceptor>,
+}
+
+impl NbdServer {
+    /// Opens each export's disk on each reactor, listens, and serves.
+    pub fn start(config: &NbdConfig, disks: &[Arc<Disk>], reactors: &[Remote]) -> Result<Self, NbdError> {
+        check(config, reactors)?;
+        let exports = Arc::new(Exports::new(&config.exports, disks)?);
+        let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let addresses = listeners.iter().map(|listener| listener.address().clone()).collect();
+        let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
+        // From here on a failure drops the server, which closes what was opened.
+        let mut server = Self {
+            number,
+            reactors: reactors.to_vec(),
+            connections: Connections::new(0, &[]),
+            addresses,
+            acceptor: None,
+        };
+        let mut most = Vec::with_capacity(reactors.len());
+        for reactor in reactors {
+            let (config, exports) = (config.clone(), exports.clone());
+            most.push(reactor.call(move |reactor| Shard::open(reactor, number, &config, &exports))?);
+        }
+        server.connections = Connections::new(config.max_connections, &most);
+        server.acceptor = Some(Acceptor::start(number, listeners, reactors.to_vec(), server.connections.clone())?);
+        for address in &server.addresses {
+            info!("nbd listens on {address}");
+        }
+        Ok(server)
+    }
+
+    /// Where the server listens, with the actual ports.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// Connections at this moment.
+    pub fn connections(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// Stops: no more connections, no more requests; what is under way is finished, answered and made durable. Returns whether all that was
+    /// done within `timeout`.
+    pub fn stop(mut self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        self.acceptor = None;
+        self.end_connections();
+        let ended = self.connections.wait_until_none(deadline);
+        if !ended {
+            warn!("nbd: {} connections did not end within {timeout:?}", self.connections.count());
+        }
+        ended && self.flush(deadline)
+    }
+
+    fn end_connections(&self) {
+        let number = self.number;
+        self.reactors.iter().for_each(|reactor| reactor.post(move |_| Shard::stop(number)));
+    }
+
+    /// Flushes each disk once: a flush covers what was written on any reactor.
+    fn flush(&self, deadline: Instant) -> bool {
+        let Some(reactor) = self.reactors.first() else { return true };
+        let (done, result) = sync_channel(1);
+        let number = self.number;
+        reactor.post(move |_| {
+            Shard::flush(number, move |failed| {
+                // Nobody waits any more if the time is over.
+                let _ = done.send(failed);
+            });
+        });
+        match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(failed) => {
+                failed.iter().for_each(|what| warn!("nbd: the last flush failed: {what}"));
+                failed.is_empty()
+            }
+            Err(_) => {
+                warn!("nbd: the last flush did not end in time");
+                false
+            }
+        }
+    }
+}
+
+impl Drop for NbdServer {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.acceptor = None;
+        self.end_connections();
+        self.reactors.iter().for_each(|reactor| reactor.post(move |_| Shard::close(number)));
+    }
+}
+
+fn check(config: &NbdConfig, reactors: &[Remote]) -> Result<(), NbdError> {
+    let wrong = |what: &str| Err(NbdError::Config(what.to_owned()));
+    if config.listen.is_empty() {
+        return wrong("`listen` is empty; give at least one address, such as \"unix:/run/strongroom/nbd.sock\"");
+    }
+    if reactors.is_empty() {
+        return wrong("there are no reactors to serve on");
+    }
+    if !(1..=1024).contains(&config.iodepth) {
+        return wrong("iodepth has to be 1 to 1024");
+    }
+    if config.stall_timeout_s == 0 || config.handshake_timeout_s == 0 {
+        return wrong("stall_timeout_s and handshake_timeout_s have to be at least 1");
+    }
+    let mut seen = HashMap::new();
+    let fixed = |address: &&ListenAddress| !matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
+    if let Some(twice) = config.listen.iter().filter(fixed).find(|address| seen.insert(*address, ()).is_some()) {
+        return Err(NbdError::Config(format!("`listen` has {twice} twice")));
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! A server's part on one reactor: a queue on each export's disk, the connections served here, and their watchdog.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::disk::{DiskError, DiskQueue};
+use crate::reactor::{Event, Reactor, Socket};
+
+use super::admission::Admission;
+use super::config::NbdConfig;
+use super::end::EndReason;
+use super::exports::Exports;
+use super::handshake::Handshake;
+use super::link::{LOOKS_UNTIL_STALLED, Link, Patience};
+use super::receiver::{LARGE, Receiver};
+use super::session::Session;
+
+thread_local! {
+    /// The shards of this reactor, by the number of their server.
+    static SHARDS: RefCell<HashMap<u64, Rc<Shard>>> = RefCell::default();
+}
+
+/// How the buffers of a reactor are shared out among its connections.
+pub(super) struct Share {
+    pool_bytes: usize,
+    connections: Cell<usize>,
+}
+
+impl Share {
+    /// What each connection may hold; as much again is left for those that come.
+    pub(super) fn bytes(&self) -> usize {
+        self.pool_bytes / (self.connections.get() + 1)
+    }
+}
+
+pub(super) struct Shard {
+    reactor: Reactor,
+    exports: Arc<Exports>,
+    queues: Vec<Rc<DiskQueue>>,
+    links: RefCell<Vec<Rc<Link>>>,
+    share: Rc<Share>,
+    patience: Patience,
+    slots: u16,
+    stopped: Event,
+}
+
+/// A connection that was accepted, on its way to a reactor.
+pub(super) struct Arrival {
+    pub(super) socket: OwnedFd,
+    pub(super) peer: String,
+    pub(super) admission: Admission,
+}
+
+impl Shard {
+    /// Opens the disks on this reactor. Returns how many connections its memory carries: each has a receive buffer for as long as it lives,
+    /// and half of the pool is kept free of these, so that large buffers can always be had.
+    pub(super) fn open(
+        reactor: &Reactor,
+        server: u64,
+        config: &NbdConfig,
+        exports: &Arc<Exports>,
+    ) -> Result<usize, DiskError> {
+        let queues = exports.iter().map(|export| export.disk.queue(reactor)).collect::<Result<_, _>>()?;
+        let pool_bytes = reactor.buffers().arena().len();
+        let shard = Rc::new(Self {
+            reactor: reactor.clone(),
+            exports: exports.clone(),
+            queues,
+            links: RefCell::default(),
+            share: Rc::new(Share { pool_bytes, connections: Cell::new(0) }),
+            patience: Patience { handshake_s: config.handshake_timeout_s, stall_s: config.stall_timeout_s },
+            slots: config.iodepth as u16,
+            stopped: Event::default(),
+        });
+        reactor.spawn(shard.clone().watch());
+        SHARDS.with_borrow_mut(|shards| shards.insert(server, shard));
+        Ok((pool_bytes / 2 / LARGE).max(1))
+    }
+
+    /// Starts to serve a connection; one that comes when the server has gone is closed.
+    pub(super) fn arrive(server: u64, arrival: Arrival) {
+        let Some(shard) = SHARDS.with_borrow(|shards| shards.get(&server).cloned()) else { return };
+        let reactor = shard.reactor.clone();
+        reactor.spawn(shard.serve(arrival));
+    }
+
+    /// Takes no more requests on this reactor.
+    pub(super) fn stop(server: u64) {
+        SHARDS.with_borrow(|shards| {
+            if let Some(shard) = shards.get(&server) {
+                shard.links.borrow().iter().for_each(|link| link.stop());
+            }
+        });
+    }
+
+    /// Makes all disks durable, and tells `done` which of them could not.
+    pub(super) fn flush(server: u64, done: impl FnOnce(Vec<String>) + 'static) {
+        let Some(shard) = SHARDS.with_borrow(|shards| shards.get(&server).cloned()) else { return done(Vec::new()) };
+        let reactor = shard.reactor.clone();
+        reactor.spawn(async move {
+            let mut failed = Vec::new();
+            for queue in &shard.queues {
+                if let Err(e) = queue.flush().await {
+                    failed.push(format!("disk {}: {e}", queue.disk().name()));
+                }
+            }
+            done(failed);
+        });
+    }
+
+    /// Lets go of the disks once the last connection has ended.
+    pub(super) fn close(server: u64) {
+        if let Some(shard) = SHARDS.with_borrow_mut(|shards| shards.remove(&server)) {
+            shard.stopped.set();
+        }
+    }
+
+    async fn serve(self: Rc<Self>, arrival: Arrival) {
+        let socket = Socket::new(&self.reactor, arrival.socket);
+        let link = Rc::new(Link::new(&self.reactor, socket, arrival.peer));
+        self.links.borrow_mut().push(link.clone());
+        self.share.connections.set(self.share.connections.get() + 1);
+        let mut receiver = Receiver::new(&link).await;
+        match Handshake::new(&link, &mut receiver, &self.exports).run().await {
+            Err(reason) => {
+                link.give_reason(reason);
+                log_end(&link, None);
+            }
+            Ok(chosen) => {
+                let disk = self.queues[chosen.export].clone();
+                let export = &self.exports.get(chosen.export).name;
+                info!(peer = link.peer, export, "nbd connection opened");
+                let lent = receiver.lent().clone();
+                let session = Session::new(&link, &self.exports, &chosen, disk, &lent, &self.share, self.slots);
+                session.run(&mut receiver).await;
+                log_end(&link, Some(&session));
+            }
+        }
+        drop(receiver);
+        self.share.connections.set(self.share.connections.get() - 1);
+        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
+        drop(link);
+        drop(arrival.admission);
+    }
+
+    /// Looks after stalled clients until the server is closed. One timer serves all connections.
+    async fn watch(self: Rc<Self>) {
+        let interval = Duration::from_secs(self.patience.stall_s) / LOOKS_UNTIL_STALLED;
+        while !self.stopped_within(interval).await {
+            self.links.borrow().iter().for_each(|link| link.look(self.patience));
+        }
+    }
+
+    async fn stopped_within(&self, interval: Duration) -> bool {
+        let mut stopped = pin!(self.stopped.wait());
+        let mut slept = pin!(self.reactor.sleep(interval));
+        std::future::poll_fn(|cx| match (stopped.as_mut().poll(cx), slept.as_mut().poll(cx)) {
+            (Poll::Ready(()), _) => Poll::Ready(true),
+            (_, Poll::Ready(())) => Poll::Ready(false),
+            _ => Poll::Pending,
+        })
+        .await
+    }
+}
+
+fn log_end(link: &Link, session: Option<&Session>) {
+    let reason = link.take_reason();
+    let is_probe = session.is_none() && matches!(reason, EndReason::Closed | EndReason::ClosedMidway);
+    let peer = &link.peer;
+    let export = session.map_or("", |s| &s.exports.get(s.export).name);
+    let [requests, errors, bytes_read, bytes_written] = session.map_or([0; 4], |s| {
+        [&s.tally.requests, &s.tally.errors, &s.tally.bytes_read, &s.tally.bytes_written].map(|counter| counter.get())
+    });
+    if reason.is_orderly() || is_probe {
+        info!(peer, export, requests, errors, bytes_read, bytes_written, "nbd connection ended: {reason}");
+    } else {
+        warn!(peer, export, requests, errors, bytes_read, bytes_written, "nbd connection ended: {reason}");
+    }
+}

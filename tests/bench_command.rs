@@ -1,0 +1,93 @@
+//! `strongroom bench` measures what it says, checks what it reads, and fails when a command fails.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Output {
+    let quick = ["bench", "--runtime", "0.3", "--ramp", "0.1", "--size", "16M"];
+    Command::new(env!("CARGO_BIN_EXE_strongroom")).args(quick).args(arguments).output().expect("it runs")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+}
+
+#[test]
+fn every_mix_runs_on_every_device_and_is_verified() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let path = dir.path().join("blocks");
+    std::fs::File::create(&path).and_then(|file| file.set_len(16 << 20)).expect("a file");
+    let file = format!("file:{}", path.display());
+    for device in ["memory", &file] {
+        for (mix, reads, writes) in
+            [("randread", true, false), ("write", false, true), ("randrw", true, true), ("rw", true, true)]
+        {
+            for encryption in ["none", "aes-256-xts"] {
+                let output = bench(&[
+                    "--device",
+                    device,
+                    "--rw",
+                    mix,
+                    "--encryption",
+                    encryption,
+                    "--verify",
+                    "--bs",
+                    "8k",
+                    "--json",
+                ]);
+                let result = json(&output);
+                assert!(output.status.success(), "{result}");
+                let ios = |way: &str| result[way]["ios"].as_u64().expect("a count");
+                assert_eq!((ios("read") > 0, ios("write") > 0), (reads, writes), "{result}");
+                assert_eq!(result["errors"], 0, "{result}");
+                let way = if reads { "read" } else { "write" };
+                let latency = &result[way]["latency_us"];
+                assert!(
+                    latency["p50"].as_f64() <= latency["p99"].as_f64() && latency["p50"].as_f64() > Some(0.0),
+                    "{result}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_names_what_was_run() {
+    let output = bench(&["--device", "null", "--rw", "randread"]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.contains("randread bs=4096 iodepth=32") && text.contains("0 errors"), "{text}");
+}
+
+#[test]
+fn failing_commands_make_it_fail_and_say_why() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("c.toml");
+    let text = "[[device]]\nname='d'\nkind='memory'\nsize='16M'\n\
+        layers=[{ kind='fault', rules=[{ effect='error', every=100 }] }]\n\
+        [[disk]]\nname='v'\ndevice='d'\nencryption='none'\n";
+    std::fs::write(&config, text).expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+        .args(["bench", "--runtime", "0.2", "--config", config.to_str().expect("text"), "--disk", "v", "--json"])
+        .output()
+        .expect("it runs");
+    let result = json(&output);
+    assert!(!output.status.success() && result["errors"].as_u64() > Some(0), "{result}");
+    assert_eq!(result["first_error"], "the device failed");
+}
+
+#[test]
+fn a_wrong_command_line_is_told_what_to_write() {
+    for (arguments, wanted) in [
+        (&["--bs", "100"][..], "not a multiple"),
+        (&["--rw", "sideways"], "choose read, write"),
+        (&["--device", "tape"], "write null, memory or file:PATH"),
+        (&["--kernel", "rot13"], "rot13"),
+        (&["--cores", "4000"], "core 4000 is not allowed"),
+        (&["--iodepth", "100000"], "are needed for one command of every slot"),
+    ] {
+        let output = bench(arguments);
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert!(!output.status.success() && error.contains(wanted), "{arguments:?}: {error}");
+    }
+}

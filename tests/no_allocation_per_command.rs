@@ -1,0 +1,110 @@
+//! At steady state a command costs no heap allocation, on any device, encrypted or not: an allocator counts.
+#![allow(unsafe_code)]
+
+mod engine;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::{all, device_config, memory_device, on_reactor};
+use strongroom::crypto::xts::{Kernel, SectorSize};
+use strongroom::device::{ByteRange, DeviceKind, SharedDevice};
+use strongroom::disk::{Disk, DiskQueue};
+use strongroom::reactor::Reactor;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell of the thread and allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread that is going away has no cell any more, and is not measured.
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SLOTS: u64 = 64;
+const COMMANDS: u64 = 200;
+
+/// Each slot reads, writes and flushes `COMMANDS` times, first to warm up, then counted.
+async fn count_allocations(reactor: Reactor, queue: Rc<DiskQueue>) -> u64 {
+    let counted = Rc::new(Cell::new(None));
+    let warm = Rc::new(Cell::new(0));
+    let (task_reactor, first) = (reactor.clone(), counted.clone());
+    all(&reactor, SLOTS, move |slot| {
+        let (queue, reactor, warm, first) = (queue.clone(), task_reactor.clone(), warm.clone(), first.clone());
+        async move {
+            let mut buffer = reactor.buffers().take(8192).await;
+            for round in 0..2 * COMMANDS {
+                if round == COMMANDS {
+                    warm.set(warm.get() + 1);
+                    while warm.get() < SLOTS {
+                        strongroom::reactor::yield_now().await;
+                    }
+                    if first.get().is_none() {
+                        first.set(Some(ALLOCATIONS.get()));
+                    }
+                }
+                let range = ByteRange::new((slot * 7 + round) % 500 * 8192, 8192).expect("fits");
+                match round % 8 {
+                    0 => queue.flush().await,
+                    1..4 => queue.write(range, &[buffer.segment(0..100), buffer.segment(100..8192)]).await,
+                    _ => queue.read(range, &mut buffer, 0).await,
+                }
+                .expect("done");
+            }
+        }
+    })
+    .await;
+    // The counter works: the tasks themselves were allocated on this thread.
+    assert!(ALLOCATIONS.get() >= SLOTS);
+    ALLOCATIONS.get() - counted.get().expect("every slot got warm")
+}
+
+fn check(device: Arc<SharedDevice>) {
+    for encrypted in [false, true] {
+        let disk = if encrypted {
+            Disk::with_random_key("x", device.clone(), SectorSize::B4096, Kernel::best())
+        } else {
+            Disk::plain("x", device.clone(), SectorSize::B4096)
+        };
+        let disk = disk.expect("a disk");
+        let allocations = on_reactor(move |reactor| async move {
+            let queue = disk.queue(&reactor).expect("a queue");
+            count_allocations(reactor, queue).await
+        });
+        assert_eq!(allocations, 0, "{} commands allocated (encrypted: {encrypted})", SLOTS * COMMANDS);
+    }
+}
+
+#[test]
+fn on_memory() {
+    check(memory_device(8));
+}
+
+#[test]
+fn on_null() {
+    check(Arc::new(SharedDevice::open(&device_config(DeviceKind::Null, None, 8)).expect("a device")));
+}
+
+#[test]
+fn on_a_file() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), 8);
+    check(Arc::new(SharedDevice::open(&config).expect("a device")));
+}
