@@ -86,6 +86,7 @@ pub fn run(suite: Suite, options: &Options) -> Result<bool> {
     let noise_before = Noise::watch()?;
     let machine = Machine::inspect(lab.spdk.as_deref());
     eprintln!("{noise_before}");
+    text::hugepage_warning(machine.hugepages.1).iter().for_each(|warning| eprintln!("{warning}"));
     eprintln!("{}", text::cores([lab.server_core, lab.client_core]));
     let all = rows.len();
     let mut results = Vec::new();

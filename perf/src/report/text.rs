@@ -22,6 +22,9 @@ pub fn head(report: &Report) -> String {
         "         Linux {}, {} MiB, hugepages {} ({} free)",
         m.kernel, m.memory_mib, m.hugepages.0, m.hugepages.1
     );
+    if let Some(warning) = hugepage_warning(m.hugepages.1) {
+        let _ = writeln!(out, "         {warning}");
+    }
     let _ = writeln!(out, "build    commit {}, {}", m.commit, m.rustc);
     let _ = writeln!(out, "rivals   {}", m.rivals.join("; "));
     let _ = writeln!(
@@ -34,6 +37,17 @@ pub fn head(report: &Report) -> String {
     let _ = writeln!(out, "before   {}", report.noise_before);
     let _ = writeln!(out, "after    {}", report.noise_after);
     out
+}
+
+/// What to know if too few hugepages are free for our side: 512 MiB of disk, 128 MiB of buffers, and some for fio.
+pub fn hugepage_warning(free: u64) -> Option<String> {
+    const ENOUGH: u64 = (512 + 128 + 64) / 2;
+    (free < ENOUGH).then(|| {
+        format!(
+            "TOO FEW HUGEPAGES: {free} of 2 MiB are free and {ENOUGH} are needed, so ours runs on normal pages; \
+             sysctl vm.nr_hugepages={ENOUGH} first"
+        )
+    })
 }
 
 /// Which core is whose.
@@ -117,5 +131,18 @@ fn idle(contender: &ContenderResult, width: usize) -> String {
             format!("  {:width$}  {:>7.2} {:>15}\n", contender.name, s.median, format!("{:.2}..{:.2}", s.min, s.max))
         }
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_core_and_few_hugepages_are_told() {
+        assert!(cores([0, 0]).starts_with("ONE CORE ONLY"));
+        assert_eq!(cores([0, 1]), "target on core 0, client on core 1");
+        assert!(hugepage_warning(0).unwrap().contains("vm.nr_hugepages=352"));
+        assert_eq!(hugepage_warning(352), None);
     }
 }
