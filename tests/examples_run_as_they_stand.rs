@@ -29,8 +29,8 @@ fn serve(example: &Path) {
         .stdout(Stdio::piped())
         .spawn()
         .expect("it starts");
-    let lines = BufReader::new(target.stdout.take().expect("a pipe")).lines();
-    let seen = lines.map_while(Result::ok).filter(|line| line.contains("nbd export")).take(exports).count();
+    let mut lines = BufReader::new(target.stdout.take().expect("a pipe")).lines();
+    let seen = lines.by_ref().map_while(Result::ok).filter(|line| line.contains("nbd export")).take(exports).count();
     #[allow(unsafe_code)]
     // SAFETY: the call touches no memory; the child has not been waited for, so its pid is its own.
     unsafe {

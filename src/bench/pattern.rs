@@ -23,7 +23,8 @@ pub(super) fn first_difference(block: &[u8], seed: u64, number: u64, generation:
 }
 
 fn start(seed: u64, number: u64, generation: u32) -> u64 {
-    step(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(u64::from(generation)) | 1
+    // Never zero, from which xorshift would not move; the generation only touches bits that the last line keeps.
+    (step(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ (u64::from(generation) << 32)) | 1
 }
 
 /// Marsaglia's xorshift64 ("Xorshift RNGs", Journal of Statistical Software 8/14, 2003).

@@ -3,6 +3,7 @@
 //! SIGTERM and the first SIGINT drain: no new connections, what is in flight is finished, answered and flushed, exit code 0. A second SIGINT
 //! ends the process at once with code 130; what was not flushed is then as it is after a crash.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -82,7 +83,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         reactor.remote().stop();
         reactor.join();
     }
-    println!("strongroom: drained and stopped");
+    say("strongroom: drained and stopped\n");
     Ok(())
 }
 
@@ -154,29 +155,34 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 
 /// What an operator wants to know before the load comes.
 fn report(reactors: &[ReactorThread], disks: &[Arc<Disk>], nbd: &NbdServer, config: &Config) {
-    println!("strongroom {} (pid {})", env!("CARGO_PKG_VERSION"), std::process::id());
+    let mut lines = vec![format!("strongroom {} (pid {})", env!("CARGO_PKG_VERSION"), std::process::id())];
     for reactor in reactors {
         let StartReport { core, memory, pages, ring } = reactor.report();
         let pages = match pages {
             Pages::Huge => "on 2 MiB hugepages".to_owned(),
             Pages::Normal(why) => format!("on normal pages ({why})"),
         };
-        println!("  reactor on core {core}: {} MiB of buffers {pages}; io_uring: {}", memory >> 20, ring.describe());
+        let (mib, ring) = (memory >> 20, ring.describe());
+        lines.push(format!("  reactor on core {core}: {mib} MiB of buffers {pages}; io_uring: {ring}"));
     }
     let idle = match config.reactor.idle_us {
         0 => "poll for ever".to_owned(),
         us => format!("sleep after {us} µs without work"),
     };
-    println!("  reactors {idle}; core dumps are off");
+    lines.push(format!("  reactors {idle}; core dumps are off"));
     for disk in disks {
-        println!("  device {}: {}", disk.device().name(), disk.device().describe());
-        println!("  disk {}: {}", disk.name(), disk.describe());
+        lines.push(format!("  device {}: {}", disk.device().name(), disk.device().describe()));
+        lines.push(format!("  disk {}: {}", disk.name(), disk.describe()));
     }
-    for address in nbd.addresses() {
-        println!("  nbd listens on {address}");
-    }
+    lines.extend(nbd.addresses().iter().map(|address| format!("  nbd listens on {address}")));
     for export in config.nbd.iter().flat_map(|nbd| &nbd.exports) {
         let mode = if export.read_only { "read-only" } else { "read-write" };
-        println!("  nbd export {:?}: disk {}, {mode}", export.name, export.disk);
+        lines.push(format!("  nbd export {:?}: disk {}, {mode}", export.name, export.disk));
     }
+    say(&(lines.join("\n") + "\n"));
+}
+
+/// Writes to standard output. Whoever read it may have gone, which is no reason to stop serving.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
