@@ -1,6 +1,6 @@
 //! The contenders: who can be measured, and how one measurement of each is made.
 //!
-//! - [`bench`]: ours in process, `strongroom bench`
+//! - [`mod@bench`]: ours in process, `strongroom bench`
 //! - [`fio`]: fio's own io_uring engine on a file, and fio as the client of every NBD server
 //! - [`nbd`]: NBD servers under fio's load: ours, QEMU's, nbdkit's
 //! - [`spdk`]: SPDK's bdevperf through a script that the user names
