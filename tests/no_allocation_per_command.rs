@@ -1,6 +1,7 @@
-//! At steady state a command costs no heap allocation, on any device, encrypted or not: an allocator counts.
+//! At steady state a command costs no heap allocation, on any device, encrypted or not, and over NBD: an allocator counts.
 #![allow(unsafe_code)]
 
+mod common;
 mod engine;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -8,6 +9,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use common::Target;
+use common::nbd_client::{Client, FLUSH, FUA, READ, Reply, WRITE};
 use engine::{all, device_config, memory_device, on_reactor};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, SharedDevice};
@@ -107,4 +110,50 @@ fn on_a_file() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), 8);
     check(Arc::new(SharedDevice::open(&config).expect("a device")));
+}
+
+/// A round of a client's commands, 32 at a time: reads of 4 KiB, small and large writes, flushes, and replies with and without chunks.
+fn nbd_round(client: &mut Client) {
+    let data = engine::bytes_of(1, 300 << 10);
+    for batch in 0..16u64 {
+        let asked: Vec<_> = (0..32u64)
+            .map(|n| {
+                let offset = (batch * 32 + n) % 64 * 65536;
+                match n % 8 {
+                    0 => client.request(FLUSH, 0, 0, 0, &[]),
+                    1 => client.request(WRITE, FUA, offset, 300 << 10, &data),
+                    2..5 => client.request(WRITE, 0, offset, 4096, &data[..4096]),
+                    5 => client.request(READ, 0, offset, 300 << 10, &[]),
+                    _ => client.request(READ, 0, offset, 4096, &[]),
+                }
+            })
+            .collect();
+        let mut open = asked.len();
+        while open > 0 {
+            let mut reply = Reply::default();
+            while !client.part(&mut reply, |cookie| *asked.iter().find(|a| a.cookie == cookie).expect("asked")) {}
+            assert_eq!(reply.error, 0);
+            open -= 1;
+        }
+    }
+}
+
+#[test]
+fn over_nbd() {
+    for structured in [false, true] {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let disk = common::encrypted("x", &memory_device(8), SectorSize::B4096);
+        let target = Target::start(dir, 1, &[disk], "");
+        let mut client = Client::silent(&target.socket()).greet().go("x", structured);
+        let count = || target.on_reactor(|| ALLOCATIONS.get());
+        nbd_round(&mut client);
+        nbd_round(&mut client);
+        // What asking itself costs on the reactor.
+        let (first, second) = (count(), count());
+        nbd_round(&mut client);
+        let allocations = count() - second - (second - first);
+        assert_eq!(allocations, 0, "512 requests allocated (structured: {structured})");
+        drop(client);
+        target.stop();
+    }
 }

@@ -69,6 +69,11 @@ impl Target {
         self.server.as_ref().expect("running")
     }
 
+    /// Runs a job on the first reactor and gives its answer back.
+    pub fn on_reactor<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        self.reactors[0].remote().call(move |_| job())
+    }
+
     /// The path of the unix socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("nbd.sock")
