@@ -1,5 +1,6 @@
 //! The cipher of one disk on one reactor: which tweak belongs to which range, and nothing else.
 
+use crate::crypto::scrub::scrub;
 use crate::crypto::xts::{SectorSize, Tweak, XtsKey};
 use crate::device::ByteRange;
 use crate::memory::{Secret, Segment};
@@ -32,5 +33,12 @@ impl Cipher {
     pub(super) fn decrypt(&self, range: ByteRange, from: Segment, to: Segment) {
         // SAFETY: segments are mapped; `from` and `to` are the same segment, or memory of the device and of a buffer.
         unsafe { self.key.decrypt_segments(self.sector, self.tweak(range), &[from], &[to]) }
+    }
+}
+
+impl Drop for Cipher {
+    /// The key wipes itself; what its use left on this core's stack and in its registers does not.
+    fn drop(&mut self) {
+        scrub();
     }
 }

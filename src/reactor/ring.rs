@@ -190,6 +190,12 @@ impl Ring {
         Operation { ring: self, entry: Some(entry), keep, row: None, storage: true }
     }
 
+    /// Hands what is queued to the kernel now instead of at the end of the turn.
+    pub(super) fn submit_now(&self) {
+        // Whatever goes wrong here goes wrong again, and is reported, in `turn`.
+        let _ = submit(&self.uring.borrow(), None);
+    }
+
     /// Submits what was queued and takes in what was completed; returns how many completions there were.
     pub(super) fn turn(&self) -> io::Result<usize> {
         if self.in_flight.get() == 0 && !self.eventfd_armed.get() {
