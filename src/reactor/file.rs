@@ -3,11 +3,9 @@
 //! A completion carries the bytes done or the kernel's error number; resuming what was short is the caller's work (`device/`).
 #![allow(unsafe_code)]
 
-use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::task::Poll;
 
 use io_uring::opcode;
 use io_uring::types::FsyncFlags;
@@ -16,10 +14,6 @@ use crate::memory::Buffer;
 
 use super::Reactor;
 use super::ring::{Keep, RingFile, on_file, registered_index};
-
-/// A transfer of at least so many bytes goes to the kernel at once, not at the end of the turn. The cipher's work on the other large
-/// commands of the batch would otherwise keep the device waiting: 32 times 128 KiB are some 400 µs.
-const SUBMITTED_AT_ONCE: u32 = 32 << 10;
 
 /// A file that one reactor reads and writes.
 pub struct File {
@@ -71,14 +65,7 @@ impl File {
         };
         let keep = Keep::Buffer(std::mem::take(buffer));
         // SAFETY: the entry names memory of the buffer, which the ring keeps until the completion.
-        let mut operation = std::pin::pin!(unsafe { self.reactor.ring().storage_operation(entry, keep) });
-        if len >= SUBMITTED_AT_ONCE {
-            // The first poll queues the operation.
-            let first = std::future::poll_fn(|cx| Poll::Ready(operation.as_mut().poll(cx))).await;
-            debug_assert!(first.is_pending(), "no operation is complete before the kernel has it");
-            self.reactor.ring().submit_now();
-        }
-        let (result, keep) = operation.await;
+        let (result, keep) = unsafe { self.reactor.ring().storage_operation(entry, keep, len) }.await;
         if let Keep::Buffer(back) = keep {
             *buffer = back;
         }
@@ -89,7 +76,7 @@ impl File {
     pub async fn sync_data(&self) -> io::Result<()> {
         let entry = on_file!(self.file, |fd| opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build());
         // SAFETY: the entry names no memory.
-        let (result, _) = unsafe { self.reactor.ring().storage_operation(entry, Keep::Nothing) }.await;
+        let (result, _) = unsafe { self.reactor.ring().storage_operation(entry, Keep::Nothing, 0) }.await;
         bytes_done(result).map(drop)
     }
 
@@ -97,7 +84,7 @@ impl File {
     pub async fn fallocate(&self, mode: i32, offset: u64, len: u64) -> io::Result<()> {
         let entry = on_file!(self.file, |fd| opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build());
         // SAFETY: the entry names no memory.
-        let (result, _) = unsafe { self.reactor.ring().storage_operation(entry, Keep::Nothing) }.await;
+        let (result, _) = unsafe { self.reactor.ring().storage_operation(entry, Keep::Nothing, 0) }.await;
         bytes_done(result).map(drop)
     }
 

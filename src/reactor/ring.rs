@@ -29,6 +29,9 @@ const NO_OPERATION: u64 = u64::MAX;
 const EVENTFD: u64 = u64::MAX - 1;
 /// Slots in the table of registered files.
 const FIXED_FILES: u32 = 4096;
+/// Operations on storage go to the kernel when they move so many bytes together, or at the end of the turn. Waiting for the end alone would keep
+/// the device idle while the cipher works on the rest of a batch: 32 commands of 128 KiB take it some 400 µs.
+const SUBMITTED_TOGETHER: u32 = 16 << 10;
 /// The kernel takes at most 1 GiB as one registered buffer (io_uring_register(2), IORING_REGISTER_BUFFERS).
 const LARGEST_REGISTERED: usize = 1 << 30;
 
@@ -105,6 +108,8 @@ pub struct Ring {
     waiting: RefCell<VecDeque<Waker>>,
     in_flight: Cell<usize>,
     storage_in_flight: Cell<usize>,
+    /// Bytes that queued operations on storage will move.
+    queued_bytes: Cell<u32>,
     eventfd: RawFd,
     eventfd_armed: Cell<bool>,
     eventfd_fired: Cell<bool>,
@@ -127,6 +132,7 @@ impl Ring {
             waiting: RefCell::new(VecDeque::with_capacity(rows)),
             in_flight: Cell::new(0),
             storage_in_flight: Cell::new(0),
+            queued_bytes: Cell::new(0),
             eventfd,
             eventfd_armed: Cell::new(false),
             eventfd_fired: Cell::new(false),
@@ -179,21 +185,15 @@ impl Ring {
     /// # Safety
     /// All memory that the entry names is kept alive by `keep`, or is static.
     pub(super) unsafe fn operation(&self, entry: squeue::Entry, keep: Keep) -> Operation<'_> {
-        Operation { ring: self, entry: Some(entry), keep, row: None, storage: false }
+        Operation { ring: self, entry: Some(entry), keep, row: None, storage: false, bytes: 0 }
     }
 
-    /// Starts an operation on storage: the reactor polls until it is done.
+    /// Starts an operation on storage that moves `bytes`: the reactor polls until it is done.
     ///
     /// # Safety
     /// As for [`Ring::operation`].
-    pub(super) unsafe fn storage_operation(&self, entry: squeue::Entry, keep: Keep) -> Operation<'_> {
-        Operation { ring: self, entry: Some(entry), keep, row: None, storage: true }
-    }
-
-    /// Hands what is queued to the kernel now instead of at the end of the turn.
-    pub(super) fn submit_now(&self) {
-        // Whatever goes wrong here goes wrong again, and is reported, in `turn`.
-        let _ = submit(&self.uring.borrow(), None);
+    pub(super) unsafe fn storage_operation(&self, entry: squeue::Entry, keep: Keep, bytes: u32) -> Operation<'_> {
+        Operation { ring: self, entry: Some(entry), keep, row: None, storage: true, bytes }
     }
 
     /// Submits what was queued and takes in what was completed; returns how many completions there were.
@@ -206,6 +206,7 @@ impl Ring {
         let must_enter = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
         drop(submission);
         if must_enter {
+            self.queued_bytes.set(0);
             submit(&uring, None)?;
         }
         let done = self.reap(&mut uring);
@@ -294,6 +295,17 @@ impl Ring {
         unsafe { uring.submission().push(&entry) }.map_err(|_| entry)
     }
 
+    /// Counts what an operation will move; hands the queue to the kernel when that is enough to keep the device busy.
+    fn count_queued(&self, bytes: u32) {
+        let queued = self.queued_bytes.get().saturating_add(bytes);
+        self.queued_bytes.set(queued);
+        if queued >= SUBMITTED_TOGETHER {
+            self.queued_bytes.set(0);
+            // Whatever goes wrong here goes wrong again, and is reported, in `turn`.
+            let _ = submit(&self.uring.borrow(), None);
+        }
+    }
+
     fn new_row(&self, row: Row) -> u32 {
         let mut ops = self.ops.borrow_mut();
         if let Some(index) = self.unused.borrow_mut().pop() {
@@ -324,6 +336,7 @@ pub(super) struct Operation<'r> {
     keep: Keep,
     row: Option<u32>,
     storage: bool,
+    bytes: u32,
 }
 
 impl Future for Operation<'_> {
@@ -363,6 +376,7 @@ impl Operation<'_> {
                 self.row = Some(index);
                 ring.in_flight.set(ring.in_flight.get() + 1);
                 ring.storage_in_flight.set(ring.storage_in_flight.get() + usize::from(self.storage));
+                ring.count_queued(self.bytes);
             }
             Err(entry) => {
                 let row = std::mem::replace(&mut ring.ops.borrow_mut()[index as usize], Row::Unused);
