@@ -276,7 +276,11 @@ fn compare(setup: &Setup) {
     assert_eq!(failed > 0, setup.faults, "seed {seed}: {failed} requests failed");
     wait_for("the goodbyes to be taken", || target.server().connections() == 0);
     target.expect_idle();
-    target.stop();
+    if setup.faults {
+        target.stop_on_failing_device();
+    } else {
+        target.stop();
+    }
 }
 
 const MEMORY: &str = "kind = 'memory'\nhugepages = 'never'";
