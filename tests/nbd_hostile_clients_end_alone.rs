@@ -16,6 +16,8 @@ use strongroom::crypto::xts::SectorSize;
 
 const SIZE: u64 = 16 << 20;
 const MEMORY: &str = "kind = 'memory'\nsize = '16 MiB'\nhugepages = 'never'";
+/// Where hostile clients write: what the good one checks lies elsewhere.
+const FAR: u64 = 4 << 20;
 /// Short enough for a test, and a look every quarter of a second.
 const IMPATIENT: &str = "stall_timeout_s = 1\nhandshake_timeout_s = 1";
 
@@ -224,9 +226,9 @@ fn half_of_everything() {
         let mut half_request = served(target);
         half_request.send(&request(READ, 0, 1, 0, 4096)[..10]);
         let mut half_payload = served(target);
-        half_payload.request(WRITE, 0, 0, 64 << 10, &[1; 1000]);
+        half_payload.request(WRITE, 0, FAR, 64 << 10, &[1; 1000]);
         let mut half_pieces = served(target);
-        half_pieces.request(WRITE, 0, 0, 1 << 20, &vec![1; 700 << 10]);
+        half_pieces.request(WRITE, 0, FAR, 1 << 20, &vec![1; 700 << 10]);
         let mut idle = served(target);
         for client in [silent, half_option, idle_in_handshake, half_request, half_payload, half_pieces] {
             expect_closed(client, "half of a message");
@@ -274,7 +276,7 @@ fn going_away_in_the_middle() {
                 client.request(WRITE, 0, (8 << 20) + (n << 14), 16 << 10, &[1; 16 << 10]);
             }
             if round % 3 == 0 {
-                client.request(WRITE, 0, 0, 512 << 10, &[1; 100]);
+                client.request(WRITE, 0, FAR, 512 << 10, &[1; 100]);
             }
             // Unread replies make the kernel reset a TCP connection.
             drop(client);
