@@ -1,6 +1,6 @@
 //! The clock of the data path: the processor's time stamp counter.
 //!
-//! Reading it costs a few nanoseconds and no system call. Its rate is measured once against the kernel's monotonic clock.
+//! Reading it is one instruction and no system call. Its rate is measured once against the kernel's monotonic clock.
 //! Where the counter does not run at a constant rate (no `constant_tsc`, or another architecture), the monotonic clock
 //! itself is read, in nanoseconds.
 #![allow(unsafe_code)]

@@ -69,7 +69,7 @@ impl File {
         if let Keep::Buffer(back) = keep {
             *buffer = back;
         }
-        bytes_done(result)
+        result
     }
 
     /// Makes everything that was written before durable: data, and what is needed to find it (`fdatasync(2)`).
@@ -77,7 +77,7 @@ impl File {
         let entry = on_file!(self.file, |fd| opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build());
         // SAFETY: the entry names no memory.
         let (result, _) = unsafe { self.reactor.ring().storage_operation(entry, Keep::Nothing, 0) }.await;
-        bytes_done(result).map(drop)
+        result.map(drop)
     }
 
     /// `fallocate(2)` with `mode` on a range of bytes.
@@ -85,7 +85,7 @@ impl File {
         let entry = on_file!(self.file, |fd| opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build());
         // SAFETY: the entry names no memory.
         let (result, _) = unsafe { self.reactor.ring().storage_operation(entry, Keep::Nothing, 0) }.await;
-        bytes_done(result).map(drop)
+        result.map(drop)
     }
 
     /// The descriptor, for calls that the ring does not have.
@@ -98,8 +98,4 @@ impl Drop for File {
     fn drop(&mut self) {
         self.file.release(self.reactor.ring());
     }
-}
-
-fn bytes_done(result: i32) -> io::Result<usize> {
-    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) }
 }

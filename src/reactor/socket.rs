@@ -39,7 +39,7 @@ impl Socket {
         if let Keep::Buffer(back) = keep {
             *buffer = back;
         }
-        done(result)
+        result
     }
 
     /// Sends the whole batch and empties it. On an error the batch is empty too: the stream is broken.
@@ -72,7 +72,7 @@ impl Socket {
         // stays at its address in its box, until the completion.
         let (result, keep) = unsafe { self.reactor.ring().operation(entry, Keep::Send(batch)) }.await;
         let Keep::Send(mut batch) = keep else { unreachable!("a send keeps its batch") };
-        let sent = done(result).map(|bytes| {
+        let sent = result.map(|bytes| {
             batch.advance(bytes);
             true
         });
@@ -95,10 +95,6 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self.file.release(self.reactor.ring());
     }
-}
-
-fn done(result: i32) -> io::Result<usize> {
-    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) }
 }
 
 /// What is sent next: small headers, kept inline, and windows of buffers, in order.

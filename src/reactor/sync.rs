@@ -1,20 +1,19 @@
 //! Waiting between tasks of one reactor.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::task::{Poll, Waker};
 
 /// Tasks that wait for a condition that somebody else makes true.
 #[derive(Debug, Default)]
 pub struct WaitList {
-    wakers: RefCell<VecDeque<Waker>>,
+    wakers: RefCell<Vec<Waker>>,
 }
 
 impl WaitList {
     /// A list with room for `tasks` without allocating.
     pub fn with_room(tasks: usize) -> Self {
-        Self { wakers: RefCell::new(VecDeque::with_capacity(tasks)) }
+        Self { wakers: RefCell::new(Vec::with_capacity(tasks)) }
     }
 
     /// Waits until `check` gives a value; it is asked again whenever the list is woken.
@@ -22,10 +21,18 @@ impl WaitList {
         std::future::poll_fn(move |cx| match check() {
             Some(value) => Poll::Ready(value),
             None => {
-                self.wakers.borrow_mut().push_back(cx.waker().clone());
+                self.keep(cx.waker());
                 Poll::Pending
             }
         })
+    }
+
+    /// Keeps a task once, however often it looks before the list is woken: a watchdog may look for as long as the process lives.
+    fn keep(&self, waker: &Waker) {
+        let mut wakers = self.wakers.borrow_mut();
+        if !wakers.iter().any(|kept| kept.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
     }
 
     /// Wakes all; each asks its check again.
@@ -86,13 +93,26 @@ impl Event {
         self.waiting.wake_all();
     }
 
-    /// Whether it has happened.
-    pub fn is_set(&self) -> bool {
-        self.happened.get()
-    }
-
     /// Waits until it has happened.
     pub async fn wait(&self) {
         self.waiting.until(|| self.happened.get().then_some(())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::Context;
+
+    #[test]
+    fn a_list_keeps_a_task_once_however_often_it_looks() {
+        let event = Event::default();
+        for _ in 0..100 {
+            assert!(pin!(event.wait()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!(event.waiting.wakers.borrow().len(), 1);
+        event.set();
+        assert!(pin!(event.wait()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }
