@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::crypto::xts::{Kernel, UnknownKernel};
 use crate::device::{DeviceConfig, DeviceError, SharedDevice};
 use crate::disk::{Disk, DiskConfig, DiskError, Encryption};
-use crate::export::nbd::{ListenAddress, NbdConfig};
+use crate::export::nbd::{ListenAddress, NbdConfig, NbdError};
 use crate::reactor::{ReactorConfig, allowed_cpus};
 
 /// The whole configuration.
@@ -114,6 +114,9 @@ pub enum ConfigError {
     /// A disk cannot be opened.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The NBD export names what is not there.
+    #[error(transparent)]
+    Nbd(#[from] NbdError),
 }
 
 impl Config {
@@ -166,17 +169,8 @@ impl Config {
                 )));
             }
         }
-        let exports = self.nbd.iter().flat_map(|nbd| &nbd.exports);
-        unique("nbd export", exports.clone().map(|export| export.name.as_str()))?;
-        for export in exports {
-            if !self.disks.iter().any(|disk| disk.name == export.disk) {
-                return Err(ConfigError::Wrong(format!(
-                    "nbd export {}: there is no disk {}; the disks are: {}",
-                    export.name,
-                    export.disk,
-                    names(self.disks.iter().map(|disk| disk.name.as_str()))
-                )));
-            }
+        if let Some(nbd) = &self.nbd {
+            nbd.check_exports(self.disks.iter().map(|disk| disk.name.as_str()))?;
         }
         Ok(())
     }

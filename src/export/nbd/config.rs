@@ -1,11 +1,15 @@
 //! The NBD export in the configuration.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
+
+use super::NbdError;
+use super::wire::LONGEST_STRING;
 
 /// The NBD export: where it listens and what it serves.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +40,29 @@ impl Default for NbdConfig {
             stall_timeout_s: 30,
             max_connections: 1024,
         }
+    }
+}
+
+impl NbdConfig {
+    /// Refuses export names that are used twice or cannot be sent, and disks that are not among `disks`.
+    pub fn check_exports<'a>(&self, disks: impl Iterator<Item = &'a str> + Clone) -> Result<(), NbdError> {
+        let mut names = HashSet::new();
+        for export in &self.exports {
+            let wrong = |what: String| Err(NbdError::Config(format!("export {}: {what}", export.name)));
+            if !names.insert(&export.name) {
+                return wrong("the name is there twice; rename one".to_owned());
+            }
+            for text in [Some(&export.name), export.description.as_ref()].into_iter().flatten() {
+                if text.len() > LONGEST_STRING || text.contains('\0') {
+                    return wrong(format!("names and descriptions have at most {LONGEST_STRING} bytes and no NUL"));
+                }
+            }
+            if !disks.clone().any(|disk| disk == export.disk) {
+                let known: Vec<&str> = disks.collect();
+                return wrong(format!("there is no disk {}; the disks are: {}", export.disk, known.join(", ")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -120,5 +147,24 @@ mod tests {
         assert_eq!((config.iodepth, config.stall_timeout_s), (128, 30));
         assert!(!config.exports[0].read_only);
         assert!(toml::from_str::<NbdConfig>("port = 1").is_err());
+    }
+
+    #[test]
+    fn exports_have_names_of_their_own_and_disks_that_are_there() {
+        let check = |exports: &str| {
+            let config: NbdConfig = toml::from_str(exports).expect("a configuration");
+            config.check_exports(["d0", "d1"].into_iter()).map_err(|e| e.to_string())
+        };
+        let export = |name: &str, disk: &str| format!("[[exports]]\nname = \"{name}\"\ndisk = \"{disk}\"\n");
+        assert_eq!(check(&(export("a", "d0") + &export("b", "d0"))), Ok(()));
+        for (exports, wanted) in [
+            (export("a", "d0") + &export("a", "d1"), "there twice"),
+            (export("a", "d2"), "no disk d2; the disks are: d0, d1"),
+            (export(&"a".repeat(5000), "d0"), "at most"),
+            (export("a\\u0000", "d0"), "no NUL"),
+        ] {
+            let error = check(&exports).expect_err("refused");
+            assert!(error.contains(wanted), "{error}");
+        }
     }
 }

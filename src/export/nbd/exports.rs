@@ -1,14 +1,12 @@
 //! The exports of a server: names, disks, and what is announced about them. Common to all reactors and never changed.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::disk::Disk;
 
-use super::NbdError;
 use super::config::NbdExportConfig;
 use super::request::Negotiated;
-use super::wire::{LONGEST_STRING, transmission};
+use super::wire::transmission;
 
 /// The announced preferred block size, unless sectors are larger.
 const PREFERRED_BLOCK: u32 = 4096;
@@ -48,21 +46,9 @@ impl Export {
 pub(super) struct Exports(Vec<Export>);
 
 impl Exports {
-    pub(super) fn new(configs: &[NbdExportConfig], disks: &[Arc<Disk>]) -> Result<Self, NbdError> {
-        if configs.is_empty() {
-            return Err(NbdError::Config(
-                "there are no exports; add [[nbd.exports]] with a name and a disk".to_owned(),
-            ));
-        }
-        let mut names = HashSet::new();
-        let mut exports = Vec::with_capacity(configs.len());
-        for config in configs {
-            if !names.insert(&config.name) {
-                return Err(NbdError::Config(format!("two exports have the name {:?}; rename one", config.name)));
-            }
-            exports.push(export(config, disks)?);
-        }
-        Ok(Self(exports))
+    /// The exports of a configuration whose exports were checked.
+    pub(super) fn new(configs: &[NbdExportConfig], disks: &[Arc<Disk>]) -> Self {
+        Self(configs.iter().map(|config| export(config, disks)).collect())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Export> {
@@ -80,25 +66,13 @@ impl Exports {
     }
 }
 
-fn export(config: &NbdExportConfig, disks: &[Arc<Disk>]) -> Result<Export, NbdError> {
-    for text in [Some(&config.name), config.description.as_ref()].into_iter().flatten() {
-        if text.len() > LONGEST_STRING || text.contains('\0') {
-            let what = format!("export {:?}: names and descriptions have at most {LONGEST_STRING} bytes", config.name);
-            return Err(NbdError::Config(format!("{what} and no NUL")));
-        }
-    }
-    let Some(disk) = disks.iter().find(|disk| disk.name() == config.disk) else {
-        let known: Vec<&str> = disks.iter().map(|disk| disk.name()).collect();
-        let known = known.join(", ");
-        return Err(NbdError::Config(format!(
-            "export {:?}: there is no disk {:?}; there are: {known}",
-            config.name, config.disk
-        )));
-    };
-    Ok(Export {
+fn export(config: &NbdExportConfig, disks: &[Arc<Disk>]) -> Export {
+    let disk =
+        disks.iter().find(|disk| disk.name() == config.disk).expect("the disk was found when the exports were checked");
+    Export {
         name: config.name.clone(),
         description: config.description.clone(),
         read_only: config.read_only,
         disk: disk.clone(),
-    })
+    }
 }

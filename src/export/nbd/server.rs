@@ -34,8 +34,8 @@ pub struct NbdServer {
 impl NbdServer {
     /// Opens each export's disk on each reactor, listens, and serves.
     pub fn start(config: &NbdConfig, disks: &[Arc<Disk>], reactors: &[Remote]) -> Result<Self, NbdError> {
-        check(config, reactors)?;
-        let exports = Arc::new(Exports::new(&config.exports, disks)?);
+        check(config, disks, reactors)?;
+        let exports = Arc::new(Exports::new(&config.exports, disks));
         let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         let addresses = listeners.iter().map(|listener| listener.address().clone()).collect();
         let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
@@ -121,11 +121,15 @@ impl Drop for NbdServer {
     }
 }
 
-fn check(config: &NbdConfig, reactors: &[Remote]) -> Result<(), NbdError> {
+fn check(config: &NbdConfig, disks: &[Arc<Disk>], reactors: &[Remote]) -> Result<(), NbdError> {
     let wrong = |what: &str| Err(NbdError::Config(what.to_owned()));
     if config.listen.is_empty() {
         return wrong("`listen` is empty; give at least one address, such as \"unix:/run/strongroom/nbd.sock\"");
     }
+    if config.exports.is_empty() {
+        return wrong("there are no exports; add [[nbd.exports]] with a name and a disk");
+    }
+    config.check_exports(disks.iter().map(|disk| disk.name()))?;
     if reactors.is_empty() {
         return wrong("there are no reactors to serve on");
     }
