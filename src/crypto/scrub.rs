@@ -13,7 +13,7 @@ const DEAD_STACK_BYTES: usize = 32 << 10;
 
 /// Overwrites 32 KiB of dead stack below the caller's frame, and all vector registers.
 ///
-/// Costs about a microsecond. It clears what functions left that the *caller* called before; what is in the
+/// It clears what functions left that the *caller* called before; what is in the
 /// caller's own frame stays.
 pub fn scrub() {
     scrub_stack();

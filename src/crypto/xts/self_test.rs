@@ -1,7 +1,7 @@
 //! The self-test of the hand-written kernels: before one serves for the first time in a process, it has to give the same bytes as `bulk`.
 //!
 //! A kernel is chosen by the CPU's features, on machines that its authors may never have seen. One that computes something else there would
-//! destroy data silently; so it is tried on runs that reach all its paths, and set aside if it is wrong. Costs some ten microseconds.
+//! destroy data silently; so it is tried on runs that reach all its paths, and set aside if it is wrong.
 
 use std::sync::OnceLock;
 
