@@ -1,0 +1,3 @@
+//! Disks over NVMe/TCP.
+
+pub mod wire;
