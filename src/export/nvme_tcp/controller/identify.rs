@@ -182,7 +182,7 @@ fn namespace_data(it: &Namespace) -> wire::Namespace {
         nuse: it.blocks().into(),
         nsfeat: namespace::OWN_ATOMICITY | namespace::PREFERRED_SIZES,
         nmic: shared(it),
-        rescap: namespace::ALL_RESERVATIONS,
+        rescap: it.reservation_capabilities(),
         dlfeat: namespace::WRITE_ZEROES_DEALLOCATES,
         nacwu: zero_based(u64::from(LARGEST_TRANSFER) / block).into(),
         nvmcap: u128::from(it.blocks() * block).into(),
@@ -207,7 +207,7 @@ fn shared(it: &Namespace) -> u8 {
 fn independent_data(it: &Namespace) -> wire::IndependentNamespace {
     wire::IndependentNamespace {
         nmic: shared(it),
-        rescap: namespace::ALL_RESERVATIONS,
+        rescap: it.reservation_capabilities(),
         anagrpid: ANA_GROUP.into(),
         nstat: wire::NAMESPACE_READY,
         ..wire::IndependentNamespace::new_zeroed()

@@ -508,13 +508,9 @@ impl Controller {
         match flush.then {
             Then::WriteThrough => outcome.map_or_else(Answer::from, |()| Answer::result(0)),
             Then::ShutDown => {
-                let mut state = self.state();
-                if outcome.is_err() {
-                    state.properties.fail();
+                if self.state().properties.shut_down(outcome.is_err()) {
+                    self.end_io_queues(EndCause::ShutDown);
                 }
-                state.properties.shut_down();
-                drop(state);
-                self.end_io_queues(EndCause::ShutDown);
                 Answer::result(0)
             }
         }

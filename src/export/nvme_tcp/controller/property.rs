@@ -84,17 +84,15 @@ impl Properties {
         }
     }
 
-    /// The shutdown is complete.
-    pub(super) fn shut_down(&mut self) {
-        // The controller may have been reset in the meantime: then there is no shutdown any more.
-        if self.csts & csts::SHST_OCCURRING != 0 {
-            self.csts = self.csts & !csts::SHST_OCCURRING | csts::SHST_COMPLETE;
+    /// The shutdown is complete, or has failed in a way that the host has to know of. Says whether there was one: the controller may have
+    /// been reset in the meantime.
+    pub(super) fn shut_down(&mut self, failed: bool) -> bool {
+        if self.csts & csts::SHST_OCCURRING == 0 {
+            return false;
         }
-    }
-
-    /// Something that the controller cannot recover from.
-    pub(super) fn fail(&mut self) {
-        self.csts |= csts::CFS;
+        let fatal = if failed { csts::CFS } else { 0 };
+        self.csts = self.csts & !csts::SHST_OCCURRING | csts::SHST_COMPLETE | fatal;
+        true
     }
 }
 
@@ -173,12 +171,12 @@ mod tests {
         assert_eq!(write(&mut properties, ENABLE | 1 << 14), Ok(Change::ShutDown));
         assert_eq!(csts_of(&properties), 0b0101, "under way");
         assert_eq!(write(&mut properties, ENABLE | 1 << 14), Ok(Change::None), "once");
-        properties.shut_down();
+        assert!(properties.shut_down(false));
         assert_eq!(csts_of(&properties), 0b1001, "complete");
         assert!(!properties.is_ready());
         assert_eq!(write(&mut properties, ENABLE & !1), Ok(Change::Reset));
         assert_eq!(csts_of(&properties), 0);
-        properties.shut_down();
+        assert!(!properties.shut_down(false));
         assert_eq!(csts_of(&properties), 0, "a reset ended the shutdown");
     }
 

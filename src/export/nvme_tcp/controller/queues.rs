@@ -44,16 +44,17 @@ pub trait EndQueue: Send + Sync {
 /// How a controller ends a queue.
 pub type QueueHandle = Arc<dyn EndQueue>;
 
-/// The connected queues, by identifier.
+/// The connected queues, by identifier. A queue that was told to end keeps its identifier, without a handle, until its connection has ended: else the
+/// end of the old connection would be taken for the end of a new one.
 #[derive(Default)]
-pub(super) struct Queues(BTreeMap<u16, QueueHandle>);
+pub(super) struct Queues(BTreeMap<u16, Option<QueueHandle>>);
 
 impl Queues {
     /// Adds a queue, unless there is one with this identifier.
     pub(super) fn add(&mut self, id: u16, queue: QueueHandle) -> bool {
         let free = !self.0.contains_key(&id);
         if free {
-            self.0.insert(id, queue);
+            self.0.insert(id, Some(queue));
         }
         free
     }
@@ -67,17 +68,45 @@ impl Queues {
         self.0.keys().copied().collect()
     }
 
+    /// Whether there are I/O queues that have not been told to end.
     pub(super) fn has_io(&self) -> bool {
-        self.0.keys().any(|&id| id != 0)
+        self.0.range(1..).any(|(_, queue)| queue.is_some())
     }
 
-    /// Takes the I/O queues out.
+    /// Takes the handles of the I/O queues out.
     pub(super) fn take_io(&mut self) -> Vec<QueueHandle> {
-        self.0.split_off(&1).into_values().collect()
+        self.0.range_mut(1..).filter_map(|(_, queue)| queue.take()).collect()
     }
 
-    /// Takes all queues out.
+    /// Takes all handles out.
     pub(super) fn take_all(&mut self) -> Vec<QueueHandle> {
-        std::mem::take(&mut self.0).into_values().collect()
+        self.0.values_mut().filter_map(Option::take).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl EndQueue for Nobody {
+        fn end(&self, _why: EndCause) {}
+    }
+
+    #[test]
+    fn a_queue_keeps_its_identifier_until_its_connection_has_ended() {
+        let mut queues = Queues::default();
+        for id in [0, 1, 2] {
+            assert!(queues.add(id, Arc::new(Nobody)));
+        }
+        assert!(!queues.add(1, Arc::new(Nobody)), "taken");
+        assert_eq!(queues.take_io().len(), 2);
+        assert!(!queues.has_io() && queues.take_io().is_empty());
+        assert!(!queues.add(1, Arc::new(Nobody)), "still ending");
+        queues.remove(1);
+        assert!(queues.add(1, Arc::new(Nobody)) && queues.has_io());
+        assert_eq!(queues.ids(), [0, 1, 2]);
+        assert_eq!(queues.take_all().len(), 2);
     }
 }

@@ -194,6 +194,9 @@ impl Subsystem {
     /// Makes a namespace of a disk. No host sees it until it is attached.
     pub fn add_namespace(&self, disk: Arc<Disk>, options: NamespaceOptions) -> Result<Arc<Namespace>, InventoryError> {
         let mut state = self.state();
+        if state.removed {
+            return Err(InventoryError::NoSubsystem(self.account.clone()));
+        }
         let same =
             |entry: &&Entry| entry.namespace.disk().name() == disk.name() || entry.namespace.uuid() == options.uuid;
         if let Some(entry) = state.namespaces.values().find(same) {

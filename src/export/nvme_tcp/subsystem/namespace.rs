@@ -13,6 +13,8 @@ pub struct NamespaceOptions {
     pub uuid: [u8; 16],
     /// Whether several hosts may have it.
     pub shared: bool,
+    /// What reservations on it can do (RESCAP, NVM section 4.1.5.1).
+    pub reservation_capabilities: u8,
 }
 
 /// A disk as hosts see it. The namespace, its identifier and its identity belong together for as long as it exists.
@@ -20,12 +22,14 @@ pub struct Namespace {
     nsid: u32,
     uuid: [u8; 16],
     shared: bool,
+    reservation_capabilities: u8,
     disk: Arc<Disk>,
 }
 
 impl Namespace {
     pub(super) fn new(nsid: u32, disk: Arc<Disk>, options: &NamespaceOptions) -> Arc<Self> {
-        Arc::new(Self { nsid, uuid: options.uuid, shared: options.shared, disk })
+        let NamespaceOptions { uuid, shared, reservation_capabilities, .. } = *options;
+        Arc::new(Self { nsid, uuid, shared, reservation_capabilities, disk })
     }
 
     /// The namespace identifier.
@@ -51,6 +55,11 @@ impl Namespace {
     /// Whether several hosts may have it.
     pub fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    /// What reservations on it can do.
+    pub fn reservation_capabilities(&self) -> u8 {
+        self.reservation_capabilities
     }
 
     /// Logical blocks.

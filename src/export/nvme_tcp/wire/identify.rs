@@ -302,8 +302,6 @@ pub mod namespace {
     pub const PREFERRED_SIZES: u8 = 1 << 4;
     /// NMIC: it may be attached to several controllers of several hosts.
     pub const SHARED: u8 = 1 << 0;
-    /// RESCAP: Persist Through Power Loss, all six reservation types, and IEKEY as revision 1.3 has it.
-    pub const ALL_RESERVATIONS: u8 = 0xFF;
     /// DLFEAT: Write Zeroes may deallocate. Bits 2:0 stay 0: what deallocated blocks read as is not reported.
     pub const WRITE_ZEROES_DEALLOCATES: u8 = 1 << 3;
 }

@@ -12,5 +12,4 @@ pub mod log_page;
 pub mod opcode;
 pub mod pdu;
 pub mod property;
-pub mod reservation;
 pub mod status;
