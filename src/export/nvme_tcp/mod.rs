@@ -3,4 +3,6 @@
 pub mod controller;
 mod discovery;
 pub mod subsystem;
+#[cfg(test)]
+mod testing;
 pub mod wire;

@@ -236,3 +236,157 @@ fn command_sets() -> Vec<u8> {
     data[0] = 1 << wire::NVM_COMMAND_SET;
     data
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{World, command, data, done};
+    use super::super::super::wire::opcode::admin;
+    use super::*;
+    use crate::crypto::xts::SectorSize;
+
+    fn number(data: &[u8], at: usize, len: usize) -> u64 {
+        data[at..at + len].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+    }
+
+    #[test]
+    fn the_controller_tells_its_limits() {
+        let world = World::new();
+        let asking = world.ready("a");
+        let data = asking.identify(0x01, 0).expect("told");
+        assert_eq!(data[4..24], world.subsystem.serial()[..]);
+        assert_eq!(data[24..64], padded::<40>(b"Strongroom"));
+        for (at, len, wanted) in [
+            (76, 1, 0b1011),
+            (77, 1, 6),
+            (78, 2, u64::from(asking.controller.id())),
+            (80, 4, 0x20000),
+            (92, 4, 1 << 8),
+            (96, 4, 0b0100_0001),
+            (111, 1, 1),
+            (256, 2, 0),
+            (258, 1, 3),
+            (259, 1, 3),
+            (260, 1, 3),
+            (261, 1, 0b10_0111),
+            (262, 1, 63),
+            (320, 2, 10),
+            (343, 1, 0b0100_0001),
+            (344, 4, 1),
+            (348, 4, 1),
+            (512, 2, 0x4466),
+            (514, 2, 128),
+            (516, 4, 1024),
+            (520, 2, 0b1011_1101),
+            (522, 2, 1),
+            (525, 1, 0b111),
+            (526, 4, 0),
+            (532, 2, 63),
+            (536, 4, 0x30_0001),
+            (540, 4, 1024),
+            (1792, 4, (64 + 8192) / 16),
+            (1796, 4, 1),
+            (1803, 1, 1),
+        ] {
+            assert_eq!(number(&data, at, len), wanted, "byte {at}");
+        }
+        assert_eq!(data[768..768 + 30], *b"nqn.2026-11.io.strongroom:acc\0");
+    }
+
+    #[test]
+    fn a_namespace_tells_its_geometry() {
+        let world = World::new();
+        let (large, small) = (world.add("d0", true), world.add_with("d1", false, SectorSize::B512));
+        for namespace in [&large, &small] {
+            world.subsystem.attach(namespace.nsid(), "a").expect("attached");
+        }
+        let asking = world.ready("a");
+        let data = asking.identify(0x00, 1).expect("told");
+        for (at, len, wanted) in [
+            (0, 8, 1 << 18),
+            (8, 8, 1 << 18),
+            (16, 8, 1 << 18),
+            (24, 1, 0b1_0010),
+            (30, 1, 1),
+            (31, 1, 0xFE),
+            (33, 1, 0b1000),
+            (34, 4, 0),
+            (38, 2, 63),
+            (48, 8, 1 << 30),
+            (64, 8, 0),
+            (72, 2, 0),
+            (92, 4, 1),
+            (120, 8, 0),
+            (128, 4, 12 << 16),
+        ] {
+            assert_eq!(number(&data, at, len), wanted, "byte {at}");
+        }
+        assert_eq!(data[104..120], large.uuid());
+        let data = asking.identify(0x00, 2).expect("told");
+        for (at, len, wanted) in
+            [(0, 8, 1 << 21), (30, 1, 0), (38, 2, 511), (64, 8, 0x0007_0007_0007_0007), (72, 2, 7), (128, 4, 9 << 16)]
+        {
+            assert_eq!(number(&data, at, len), wanted, "byte {at}");
+        }
+        let data = asking.identify(0x08, 1).expect("told");
+        assert_eq!(data[..15], [0, 1, 0xFE, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_namespace_of_another_host_looks_like_none() {
+        let world = World::new();
+        let namespace = world.add("d0", false);
+        world.subsystem.attach(namespace.nsid(), "b").expect("attached");
+        let asking = world.ready("a");
+        for cns in [0x00, 0x05, 0x08] {
+            assert_eq!(asking.identify(cns, 1), Ok(vec![0; 4096]), "{cns:x}");
+            for nsid in [0, 1025, u32::MAX] {
+                assert_eq!(asking.identify(cns, nsid), Err(Status::INVALID_NAMESPACE.final_one()), "{cns:x} {nsid:x}");
+            }
+        }
+        assert_eq!(asking.identify(0x03, 1), Err(Status::INVALID_NAMESPACE.final_one()));
+        assert_eq!(asking.identify(0x02, 0), Ok(vec![0; 4096]));
+    }
+
+    #[test]
+    fn lists_begin_behind_the_namespace_that_is_named() {
+        let world = World::new();
+        for name in ["d0", "d1", "d2"] {
+            world.subsystem.attach(world.add(name, false).nsid(), "a").expect("attached");
+        }
+        let asking = world.ready("a");
+        for cns in [0x02, 0x07] {
+            assert_eq!(asking.identify(cns, 0).expect("told")[..16], [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+            assert_eq!(asking.identify(cns, 2).expect("told")[..8], [3, 0, 0, 0, 0, 0, 0, 0]);
+            assert_eq!(asking.identify(cns, 0xFFFF_FFFD), Ok(vec![0; 4096]));
+            assert!(asking.identify(cns, 0xFFFF_FFFE).is_err() && asking.identify(cns, 0xFFFF_FFFF).is_err());
+        }
+        let uuid = world.subsystem.namespaces()[0].0.uuid();
+        let wanted = [&[3, 16, 0, 0][..], &uuid, &[2, 16, 0, 0], &uuid, &[4, 1, 0, 0, 0], &[0; 4]].concat();
+        assert_eq!(asking.identify(0x03, 1).expect("told")[..wanted.len()], wanted);
+        assert_eq!(asking.identify(0x1C, 0).expect("told")[..8], [1, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused() {
+        let world = World::new();
+        let asking = world.ready("a");
+        let invalid = Err(Status::INVALID_FIELD.final_one());
+        for cns in [0x04, 0x09, 0x10, 0x15, 0x1B, 0x1D, 0xFF] {
+            assert_eq!(asking.identify(cns, 1), invalid, "{cns:x}");
+        }
+        for cns in [0x05, 0x06, 0x07] {
+            let answer = asking.answer(admin::IDENTIFY, 1, [cns, 2 << 24, 0, 0, 0]);
+            assert_eq!(data(answer), invalid, "zoned namespaces");
+        }
+        let short = command(admin::IDENTIFY, 0, [1, 0, 0, 0, 0], 4095);
+        assert_eq!(done(asking.controller.admin(&short, &[])).status, Status::SGL_LENGTH_INVALID.final_one());
+        assert_eq!(world.discovering("a").identify(0x02, 0), invalid);
+    }
+
+    #[test]
+    fn a_discovery_controller_says_what_it_is() {
+        let data = World::new().discovering("stranger").identify(0x01, 0).expect("told");
+        assert_eq!((data[111], number(&data, 92, 4), number(&data, 516, 4)), (2, 1 << 31, 0));
+        assert_eq!(data[768..768 + 37], *b"nqn.2014-08.org.nvmexpress.discovery\0");
+    }
+}

@@ -13,6 +13,8 @@ mod inventory;
 mod limits;
 mod name;
 mod namespace;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem::offset_of;
