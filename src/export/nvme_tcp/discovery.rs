@@ -79,3 +79,106 @@ fn spaces_after<const N: usize>(text: &str) -> [u8; N] {
     field[..text.len()].copy_from_slice(text.as_bytes());
     field
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::controller::Admin;
+    use super::super::subsystem::Limits;
+    use super::super::testing::{ACCOUNT, REACHED_AT, World, done, host};
+    use super::super::wire::opcode::admin;
+    use super::*;
+
+    fn records(log: &[u8]) -> u64 {
+        u64::from_le_bytes(log[8..16].try_into().expect("eight bytes"))
+    }
+
+    fn generation(log: &[u8]) -> u64 {
+        u64::from_le_bytes(log[..8].try_into().expect("eight bytes"))
+    }
+
+    #[test]
+    fn a_host_finds_what_lets_it_in() {
+        let world = World::new();
+        world.subsystems.add_subsystem("other").expect("added");
+        let log = world.discovering("a").log(0x70, 0, 4096).expect("read");
+        assert_eq!(records(&log), 2);
+        assert_eq!(log[16..18], [0, 0], "RECFMT");
+        let (own, entry) = (&log[1024..2048], &log[2048..3072]);
+        assert_eq!(own[..12], [3, 1, 3, 0b110, 1, 0, 0xFF, 0xFF, 128, 0, 0b11, 0]);
+        assert_eq!(own[256..256 + 37], *b"nqn.2014-08.org.nvmexpress.discovery\0");
+        assert_eq!(entry[..12], [3, 1, 2, 0b110, 1, 0, 0xFF, 0xFF, 128, 0, 0, 0]);
+        assert_eq!(entry[32..64], *b"4420                            ");
+        assert_eq!(entry[256..256 + 30], *b"nqn.2026-11.io.strongroom:acc\0");
+        assert_eq!(entry[512..512 + 10], *b"127.0.0.1 ");
+        assert_eq!(entry[512 + 255], b' ');
+        assert_eq!(entry[768..], [0; 256]);
+    }
+
+    #[test]
+    fn a_stranger_finds_nothing() {
+        let log = World::new().discovering("stranger").log(0x70, 0, 4096).expect("read");
+        assert_eq!((records(&log), &log[1024..]), (0, &[0; 3072][..]));
+    }
+
+    #[test]
+    fn an_address_that_stands_for_all_is_replaced_by_the_one_that_was_used() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let used: IpAddr = "192.0.2.7".parse().expect("an address");
+        assert_eq!(reachable(at("198.51.100.1:4420"), used), Some(at("198.51.100.1:4420")));
+        assert_eq!(reachable(at("0.0.0.0:4420"), used), Some(at("192.0.2.7:4420")));
+        assert_eq!(reachable(at("[::]:4420"), used), Some(at("192.0.2.7:4420")));
+        assert_eq!(reachable(at("[::]:1"), "::ffff:192.0.2.7".parse().expect("an address")), Some(at("192.0.2.7:1")));
+        assert_eq!(reachable(at("0.0.0.0:4420"), "2001:db8::1".parse().expect("an address")), None);
+        assert_eq!(reachable(at("[::]:2"), "2001:db8::1".parse().expect("an address")), Some(at("[2001:db8::1]:2")));
+    }
+
+    #[test]
+    fn every_port_is_listed_for_every_subsystem() {
+        let listing = Listing {
+            generation: 9,
+            addresses: vec![
+                "0.0.0.0:4420".parse().expect("an address"),
+                "[2001:db8::1]:8009".parse().expect("an address"),
+            ],
+            subsystems: ["x", "y"].map(|account| Nqn::of_account(account).expect("fits")).to_vec(),
+            queue_entries: Limits::default().queue_entries,
+        };
+        let log = listing.page(REACHED_AT.parse().expect("an address"));
+        assert_eq!((generation(&log), records(&log), log.len()), (9, 6, 7 * 1024));
+        let entries: Vec<(u8, u8, u8)> = log[1024..].chunks(1024).map(|it| (it[2], it[1], it[4])).collect();
+        assert_eq!(entries, [(3, 1, 1), (3, 2, 2), (2, 1, 1), (2, 2, 2), (2, 1, 1), (2, 2, 2)]);
+    }
+
+    #[test]
+    fn a_change_is_told_to_the_hosts_that_it_concerns() {
+        let world = World::new();
+        let asking = world.discovering("c");
+        done(asking.set_feature(0x0B, 0, 1 << 31));
+        let request = || match asking.ask(admin::ASYNC_EVENT_REQUEST, 0, [0; 5]) {
+            Admin::Event(request) => request,
+            _ => panic!("not taken"),
+        };
+        let happened = || pin!(request()).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(Ok(0x0070_F002));
+        let before = generation(&asking.log(0x70, 0, 1024).expect("read"));
+        world.subsystems.add_host(ACCOUNT, host("d")).expect("let in");
+        assert!(!happened(), "another host's business");
+        world.subsystems.add_host(ACCOUNT, host("c")).expect("let in");
+        assert!(happened() && !happened());
+        let log = asking.log(0x70, 0, 1024).expect("read");
+        assert!(generation(&log) > before && records(&log) == 2);
+        world.subsystems.remove_host(ACCOUNT, "c").expect("removed");
+        assert!(happened());
+        assert_eq!(records(&asking.log(0x70, 0, 1024).expect("read")), 0);
+        world.subsystems.add_host(ACCOUNT, host("c")).expect("let in");
+        asking.log(0x70, 0, 1024).expect("read");
+        world.subsystems.advertise(vec![]);
+        assert!(happened());
+        asking.log(0x70, 0, 1024).expect("read");
+        world.subsystems.remove_subsystem(ACCOUNT).expect("removed");
+        assert!(happened());
+    }
+}

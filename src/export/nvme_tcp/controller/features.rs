@@ -302,3 +302,179 @@ fn behaviors(data: &[u8]) -> Result<[u8; BEHAVIORS], Status> {
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::super::super::testing::{Asking, Wish, World, command, data, done};
+    use super::super::super::wire::opcode::admin;
+    use super::*;
+
+    const INVALID: Status = Status::INVALID_FIELD.final_one();
+
+    fn set(asking: &Asking, feature: u8, value: u32) -> Status {
+        done(asking.set_feature(feature, 0, value)).status
+    }
+
+    /// Get Features with a Select field.
+    fn select(asking: &Asking, select: u32, feature: u8, nsid: u32) -> Answer {
+        asking.answer(admin::GET_FEATURES, nsid, [select << 8 | u32::from(feature), 0, 0, 0, 0])
+    }
+
+    #[test]
+    fn values_are_kept_until_the_controller_is_reset() {
+        let world = World::new();
+        let asking = world.ready("a");
+        for (feature, value, default) in [
+            (id::ARBITRATION, 3, 7),
+            (id::TEMPERATURE, 0x0150, 0xFFFF),
+            (id::ERROR_RECOVERY, 5, 0),
+            (id::ATOMICITY, 1, 0),
+            (id::EVENTS, 0x1FF, 0),
+            (id::KEEP_ALIVE, 9000, 5000),
+        ] {
+            assert_eq!(asking.get_feature(feature, 0), Ok(default), "{feature:x}");
+            assert_eq!(set(&asking, feature, value), Status::SUCCESS, "{feature:x}");
+            assert_eq!(asking.get_feature(feature, 0), Ok(value.into()), "{feature:x}");
+            for saved in [1, 2] {
+                assert_eq!(select(&asking, saved, feature, 0), Answer::result(default as u32), "{feature:x}");
+            }
+            assert_eq!(select(&asking, 3, feature, 0), Answer::result(0b100), "{feature:x}");
+            assert_eq!(select(&asking, 4, feature, 0).status, INVALID, "{feature:x}");
+        }
+        done(asking.property_set(0x14, 0));
+        asking.enable();
+        assert_eq!(asking.get_feature(id::EVENTS, 0), Ok(0));
+        assert_eq!(asking.get_feature(id::KEEP_ALIVE, 0), Ok(5000));
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused() {
+        let world = World::new();
+        let asking = world.ready("a");
+        for (feature, value, status) in [
+            (id::POWER, 1, INVALID),
+            (id::TEMPERATURE, 1 << 16, INVALID),
+            (id::TEMPERATURE, 2 << 20, INVALID),
+            (id::ERROR_RECOVERY, 1 << 16, INVALID),
+            (id::EVENTS, 1 << 9, INVALID),
+            (id::EVENTS, 1 << 31, INVALID),
+            (id::KEEP_ALIVE, 0, Status::KEEP_ALIVE_INVALID.final_one()),
+            (id::QUEUES, 0xFFFF, INVALID),
+            (id::QUEUES, 0xFFFF_0000, INVALID),
+            (id::HOST_ID, 1, Status::SEQUENCE_ERROR.final_one()),
+            (0x00, 0, INVALID),
+            (0x08, 0, INVALID),
+            (0x09, 0, INVALID),
+            (0x0E, 0, INVALID),
+            (0x84, 0, INVALID),
+        ] {
+            assert_eq!(set(&asking, feature, value), status, "{feature:x} {value:x}");
+        }
+        assert_eq!(asking.get_feature(0x08, 0), Err(INVALID));
+        let saved = asking.answer(admin::SET_FEATURES, 0, [SAVE | u32::from(id::ARBITRATION), 0, 0, 0, 0]);
+        assert_eq!(saved.status, Status::FEATURE_NOT_SAVEABLE.final_one());
+        let of_namespace = done(asking.set_feature(id::ARBITRATION, 1, 0)).status;
+        assert_eq!(of_namespace, Status::FEATURE_NOT_NAMESPACE_SPECIFIC.final_one());
+        assert!(done(asking.set_feature(id::ARBITRATION, u32::MAX, 0)).status.is_success());
+    }
+
+    #[test]
+    fn queues_are_granted_before_there_are_any() {
+        let world = World::new();
+        let asking = world.ready("a");
+        assert_eq!(asking.get_feature(id::QUEUES, 0), Ok(63 << 16 | 63));
+        assert_eq!(done(asking.set_feature(id::QUEUES, 0, 0x03E7_03E7)), Answer::result(63 << 16 | 63), "at most 64");
+        assert_eq!(done(asking.set_feature(id::QUEUES, 0, 0x0003_0001)), Answer::result(1 << 16 | 1));
+        let connect =
+            |queue| Wish::io("a", asking.controller.id(), queue).connect(&world, Arc::default(), Instant::now());
+        assert!(connect(3).is_err() && connect(2).is_ok());
+        assert_eq!(set(&asking, id::QUEUES, 0), Status::SEQUENCE_ERROR.final_one());
+        asking.controller.queue_ended(2);
+        assert_eq!(done(asking.set_feature(id::QUEUES, 0, 0)), Answer::result(0));
+    }
+
+    #[test]
+    fn turning_the_cache_off_flushes_first() {
+        let world = World::new();
+        world.subsystem.attach(world.add("d0", false).nsid(), "a").expect("attached");
+        let asking = world.ready("a");
+        assert!(!asking.controller.write_through());
+        let Admin::Flush(flush) = asking.set_feature(id::WRITE_CACHE, 0, 0) else { panic!("no flush") };
+        assert_eq!(flush.namespaces.len(), 1);
+        assert!(asking.controller.write_through(), "from before the flush on");
+        let failed = Status::WRITE_FAULT;
+        assert_eq!(asking.controller.flushed(&flush, Err(failed)).status, failed);
+        assert_eq!(asking.controller.flushed(&flush, Ok(())), Answer::result(0));
+        assert_eq!(asking.get_feature(id::WRITE_CACHE, 0), Ok(0));
+        assert_eq!(set(&asking, id::WRITE_CACHE, 0), Status::SUCCESS, "nothing to flush");
+        assert_eq!(set(&asking, id::WRITE_CACHE, 1), Status::SUCCESS);
+        assert!(!asking.controller.write_through());
+    }
+
+    #[test]
+    fn features_of_namespaces_are_of_those_that_the_host_sees() {
+        let world = World::new();
+        world.subsystem.attach(world.add("d0", true).nsid(), "a").expect("attached");
+        world.subsystem.attach(world.add("d1", true).nsid(), "a").expect("attached");
+        world.subsystem.attach(world.add("d2", true).nsid(), "b").expect("attached");
+        let asking = world.ready("a");
+        let mask = id::RESERVATION_MASK;
+        assert!(done(asking.set_feature(mask, 1, u32::MAX)).status.is_success());
+        assert_eq!((asking.get_feature(mask, 1), asking.get_feature(mask, 2)), (Ok(0b1110), Ok(0)));
+        assert!(done(asking.set_feature(mask, u32::MAX, 1 << 3)).status.is_success());
+        assert_eq!((asking.get_feature(mask, 1), asking.get_feature(mask, 2)), (Ok(1 << 3), Ok(1 << 3)));
+        assert_eq!(asking.get_feature(mask, u32::MAX), Err(INVALID));
+        for nsid in [0, 3, 9] {
+            let invalid = Status::INVALID_NAMESPACE.final_one();
+            assert_eq!(done(asking.set_feature(mask, nsid, 0)).status, invalid, "{nsid}");
+            assert_eq!(asking.get_feature(mask, nsid), Err(invalid), "{nsid}");
+        }
+        let persistence = id::RESERVATION_PERSISTENCE;
+        assert_eq!(select(&asking, 3, persistence, 1), Answer::result(0b110));
+        assert_eq!(select(&asking, 1, persistence, 1), Answer::result(0));
+        let get = asking.ask(admin::GET_FEATURES, 2, [persistence.into(), 0, 0, 0, 0]);
+        assert!(matches!(get, Admin::GetPersistence(namespace) if namespace.nsid() == 2));
+        let set = asking.set_feature(persistence, u32::MAX, 1);
+        assert!(matches!(set, Admin::SetPersistence { namespaces, persists: true } if namespaces.len() == 2));
+    }
+
+    #[test]
+    fn the_host_identifier_is_that_of_connect() {
+        let asking = World::new().ready("a");
+        let get = |exhid| asking.answer(admin::GET_FEATURES, 0, [id::HOST_ID.into(), exhid, 0, 0, 0]);
+        assert_eq!(data(get(1)), Ok(vec![b'a'; 16]));
+        assert_eq!(get(0).status, INVALID, "64 bits");
+        assert_eq!(select(&asking, 3, id::HOST_ID, 0), Answer::result(0), "not changeable");
+    }
+
+    #[test]
+    fn host_behavior_is_data() {
+        let asking = World::new().ready("a");
+        let set = |data: &[u8]| {
+            let command = command(admin::SET_FEATURES, 0, [id::HOST_BEHAVIOR.into(), 0, 0, 0, 0], 512);
+            done(asking.controller.admin(&command, data)).status
+        };
+        let mut behavior = vec![0; 512];
+        behavior[0] = 1;
+        assert_eq!(set(&behavior), Status::SUCCESS);
+        assert_eq!(data(select(&asking, 0, id::HOST_BEHAVIOR, 0)), Ok(behavior.clone()));
+        assert_eq!(data(select(&asking, 1, id::HOST_BEHAVIOR, 0)), Ok(vec![0; 512]));
+        behavior[1] = 2;
+        assert_eq!(set(&behavior), INVALID);
+        assert_eq!(set(&behavior[..511]), Status::SGL_LENGTH_INVALID.final_one());
+        assert_eq!(set(&[]), Status::SGL_LENGTH_INVALID.final_one());
+    }
+
+    #[test]
+    fn a_discovery_controller_has_only_its_own() {
+        let asking = World::new().discovering("a");
+        assert_eq!(set(&asking, id::EVENTS, 1 << 31), Status::SUCCESS);
+        assert_eq!(set(&asking, id::EVENTS, 1 << 8), INVALID);
+        assert_eq!(set(&asking, id::KEEP_ALIVE, 1000), Status::SUCCESS);
+        assert_eq!(set(&asking, id::QUEUES, 0), INVALID);
+        assert_eq!(asking.get_feature(id::WRITE_CACHE, 0), Err(INVALID));
+    }
+}

@@ -207,3 +207,118 @@ fn effects() -> Vec<u8> {
     data.io[usize::from(FABRICS)] = (effect::SUPPORTED | effect::SCOPE_CONTROLLER).into();
     data.as_bytes().to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{World, command, data, done};
+    use super::super::Failure;
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_in_pieces() {
+        let world = World::new();
+        let asking = world.ready("a");
+        let whole = asking.log(id::FIRMWARE, 0, 512).expect("read");
+        assert_eq!(whole[0], 1);
+        assert_eq!(whole[8..16], firmware_revision());
+        let read = |offset: u64, dwords: u32| {
+            let dwords = [(dwords - 1) << 16 | u32::from(id::FIRMWARE), 0, offset as u32, (offset >> 32) as u32, 0];
+            data(asking.answer(admin::GET_LOG_PAGE, 0, dwords))
+        };
+        assert_eq!(read(8, 2), Ok(whole[8..16].to_vec()));
+        assert_eq!(read(508, 2), Ok(vec![0; 8]), "zeros behind the end");
+        assert_eq!(read(512, 1), Ok(vec![0; 4]));
+        for offset in [516, 6, 1 << 32] {
+            assert_eq!(read(offset, 1), Err(Status::INVALID_FIELD.final_one()), "{offset}");
+        }
+        assert_eq!(read(0, 65536), Ok([&whole[..], &vec![0; LARGEST_TRANSFER as usize - 512]].concat()));
+        let too_long = asking.answer(admin::GET_LOG_PAGE, 0, [id::FIRMWARE.into(), 1, 0, 0, 0]);
+        assert_eq!(too_long.status, Status::INVALID_FIELD.final_one());
+        let by_index = asking.answer(admin::GET_LOG_PAGE, 0, [0x1_0003, 0, 0, 0, 1 << 23]);
+        assert_eq!(by_index.status, Status::INVALID_FIELD.final_one());
+        let short = command(admin::GET_LOG_PAGE, 0, [0x1_0003, 0, 0, 0, 0], 7);
+        assert_eq!(done(asking.controller.admin(&short, &[])).status, Status::SGL_LENGTH_INVALID.final_one());
+    }
+
+    #[test]
+    fn the_pages_that_are_listed_are_there_and_no_other() {
+        let world = World::new();
+        for (asking, first) in [(world.ready("a"), id::ERROR), (world.discovering("a"), id::FEATURES)] {
+            let listed = asking.log(id::SUPPORTED, 0, 1024).expect("read");
+            assert_eq!(listed[usize::from(first) * 4], 1);
+            for page in 0..=255u8 {
+                let there = asking.log(page, 0, 4);
+                match listed[usize::from(page) * 4] {
+                    1 => assert!(there.is_ok(), "{page:x}"),
+                    _ => assert_eq!(there, Err(Status::INVALID_LOG_PAGE.final_one()), "{page:x}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn commands_that_are_supported_have_effects() {
+        let asking = World::new().ready("a");
+        let page = asking.log(id::EFFECTS, 0, 4096).expect("read");
+        let of = |at: usize| u32::from_le_bytes(page[at..at + 4].try_into().expect("four bytes"));
+        assert_eq!(of(4 * usize::from(admin::IDENTIFY)) & 0b11, 0b01);
+        assert_eq!(of(1024 + 4 * usize::from(io::READ)) & 0b11, 0b01);
+        assert_eq!(of(1024 + 4 * usize::from(io::WRITE)) & 0b11, 0b11);
+        assert_eq!(of(1024 + 4 * 0x04), 0, "Write Uncorrectable is not there");
+        let other_set = asking.answer(admin::GET_LOG_PAGE, 0, [id::EFFECTS.into(), 0, 0, 0, 2 << 24]);
+        assert_eq!(other_set.status, Status::INVALID_FIELD.final_one());
+        let features = asking.log(id::FEATURES, 0, 1024).expect("read");
+        assert_eq!(features[0x0F * 4..][..4], (1u32 | 1 << 21).to_le_bytes());
+        assert_eq!(features[0x82 * 4..][..4], (1u32 | 1 << 20).to_le_bytes());
+        assert_eq!(features[0x10 * 4..][..4], [0; 4]);
+    }
+
+    #[test]
+    fn changed_namespaces_are_listed_until_they_are_read() {
+        let world = World::new();
+        let asking = world.ready("a");
+        for name in ["d0", "d1"] {
+            world.subsystem.attach(world.add(name, false).nsid(), "a").expect("attached");
+        }
+        world.subsystem.detach(1, "a").expect("detached");
+        let retained = asking.answer(admin::GET_LOG_PAGE, 0, [0x3FF_8004, 0, 0, 0, 0]);
+        let mut wanted = vec![1, 0, 0, 0, 2, 0, 0, 0];
+        wanted.resize(4096, 0);
+        assert_eq!(data(retained), Ok(wanted.clone()));
+        assert_eq!(asking.log(id::CHANGED_NAMESPACES, 0, 4096), Ok(wanted));
+        assert_eq!(asking.log(id::CHANGED_NAMESPACES, 0, 4096), Ok(vec![0; 4096]));
+    }
+
+    #[test]
+    fn all_namespaces_are_in_one_optimized_group() {
+        let world = World::new();
+        let asking = world.ready("a");
+        for name in ["d0", "d1"] {
+            world.subsystem.attach(world.add(name, false).nsid(), "a").expect("attached");
+        }
+        let page = asking.log(id::ANA, 0, 56).expect("read");
+        assert_eq!(page[8..10], [1, 0]);
+        assert_eq!(page[16..24], [1, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(page[32], 1);
+        assert_eq!(page[48..], [1, 0, 0, 0, 2, 0, 0, 0]);
+        let groups = asking.answer(admin::GET_LOG_PAGE, 0, [0xB_010C, 0, 0, 0, 0]);
+        assert_eq!(data(groups).expect("read")[16..24], [1, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn smart_data_is_of_what_the_host_sees() {
+        let world = World::new();
+        let asking = world.ready("a");
+        world.subsystem.attach(world.add("d0", false).nsid(), "a").expect("attached");
+        world.subsystem.attach(world.add("d1", false).nsid(), "b").expect("attached");
+        let status = Status::LBA_OUT_OF_RANGE;
+        let failure = Failure { queue_id: 1, cid: 2, opcode: 2, status, lba: 3, nsid: 1, parameter: 0xFFFF };
+        asking.controller.count_error(&failure);
+        for nsid in [0, 1, u32::MAX] {
+            let page = asking.log(id::SMART, nsid, 512).expect("read");
+            assert_eq!((page[0], page[3], page[176]), (0, 100, 1), "{nsid}");
+        }
+        assert_eq!(asking.log(id::SMART, 2, 512), Err(Status::INVALID_NAMESPACE.final_one()));
+        assert_eq!(asking.log(id::ERROR, 0, 64).expect("read")[..4], [1, 0, 0, 0]);
+    }
+}

@@ -14,6 +14,8 @@ mod property;
 mod queues;
 mod reservation_log;
 mod smart;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::mem::offset_of;
