@@ -79,6 +79,8 @@ pub(super) struct NewController<'a> {
     pub(super) owner: Owner,
     pub(super) wanted: &'a Wanted,
     pub(super) view: View,
+    /// Whether the host is taken to be who it says it is.
+    pub(super) is_proven: bool,
 }
 
 /// The answer to a command.
@@ -186,6 +188,8 @@ pub struct Controller {
     at: SocketAddr,
     connected_keep_alive_ms: u32,
     keep_alive: KeepAlive,
+    /// Whether the host is taken to be who it says it is.
+    is_proven: AtomicBool,
     /// Whether I/O commands are served; follows `state.properties`.
     ready: AtomicBool,
     /// Whether each write has to be durable when it is answered; follows `state.features`.
@@ -198,7 +202,7 @@ pub struct Controller {
 
 impl Controller {
     pub(super) fn new(new: NewController) -> Arc<Self> {
-        let NewController { id, owner, wanted, view } = new;
+        let NewController { id, owner, wanted, view, is_proven } = new;
         let mut queues = Queues::default();
         queues.add(0, wanted.queue.clone());
         let state = State {
@@ -219,6 +223,7 @@ impl Controller {
             at: wanted.at,
             connected_keep_alive_ms: wanted.keep_alive_ms,
             keep_alive: KeepAlive::new(wanted.now),
+            is_proven: AtomicBool::new(is_proven),
             ready: AtomicBool::new(false),
             write_through: AtomicBool::new(false),
             view_version: AtomicU64::new(0),
@@ -318,6 +323,24 @@ impl Controller {
     }
 
     // The life of the controller.
+
+    /// The host has authenticated on the Admin queue. If another machine with half of its identity is connected, the status says that this one has to
+    /// go.
+    pub fn authenticated(&self) -> Result<(), Status> {
+        match &self.owner {
+            Owner::Subsystem(subsystem) => subsystem.prove(self),
+            Owner::Discovery(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
+    }
+
+    /// Called with the subsystem's lock held, which orders it.
+    pub(super) fn set_proven(&self) {
+        self.is_proven.store(true, Ordering::Relaxed);
+    }
 
     /// Adds an I/O queue.
     pub(super) fn add_queue(&self, wanted: &Wanted) -> Result<(), ConnectRefusal> {

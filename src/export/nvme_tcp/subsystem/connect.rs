@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::super::controller::{Controller, QueueHandle};
 use super::super::wire::fabrics::{Connect, ConnectData, connect};
 use super::super::wire::status::Status;
-use super::host::HostId;
+use super::host::{Host, HostId};
 use super::limits::Limits;
 use super::name::Nqn;
 
@@ -52,6 +52,8 @@ pub struct Connected {
     pub entries: u16,
     /// Whether completions have to say where the controller has got to in the queue.
     pub sq_flow_control: bool,
+    /// The host as the account knows it; none at the discovery subsystem, which everybody may ask.
+    pub host: Option<Arc<Host>>,
     /// Whether the host has to authenticate on this queue before anything else.
     pub must_authenticate: bool,
 }
@@ -123,13 +125,14 @@ impl Wanted {
         })
     }
 
-    pub(in super::super) fn connected(&self, controller: Arc<Controller>, must_authenticate: bool) -> Connected {
+    pub(in super::super) fn connected(&self, controller: Arc<Controller>, host: Option<Arc<Host>>) -> Connected {
         Connected {
             controller,
             queue_id: self.queue_id,
             entries: self.entries,
             sq_flow_control: self.sq_flow_control,
-            must_authenticate,
+            must_authenticate: host.as_ref().is_some_and(|host| host.must_authenticate),
+            host,
         }
     }
 }

@@ -154,9 +154,9 @@ impl Subsystems {
             return Err(ConnectRefusal::in_command(offset_of!(Connect, queue_id)));
         }
         let owner = Owner::Discovery(self.clone());
-        let make = |id| Controller::new(NewController { id, owner, wanted, view: Arc::new([]) });
+        let make = |id| Controller::new(NewController { id, owner, wanted, view: Arc::new([]), is_proven: true });
         let controller = self.state().controllers.add(make).ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
-        Ok(wanted.connected(controller, false))
+        Ok(wanted.connected(controller, None))
     }
 
     /// The serial number of the discovery subsystem.

@@ -82,6 +82,17 @@ impl State {
         self.controllers.iter().filter(move |controller| controller.host() == nqn)
     }
 
+    /// A host is its NQN, to which disks are attached, and its identifier, to which reservations belong. Two machines that share one of
+    /// them are a mistake that costs data, so the later one has to wait until the earlier one has gone. Whoever has to authenticate
+    /// counts only when that is done: else a stranger could keep a host out by its name.
+    fn check_identity(&self, nqn: &Nqn, id: HostId) -> Result<(), Status> {
+        let mixed_up = |other: &&Arc<Controller>| (other.host() == nqn) != (other.host_id() == id);
+        match self.controllers.iter().filter(|other| other.is_proven()).find(mixed_up) {
+            Some(_) => Err(Status::CONNECT_INVALID_HOST),
+            None => Ok(()),
+        }
+    }
+
     /// Tells a host's controllers that a namespace came, went or changed.
     fn changed(&self, host: &str, nsid: u32) {
         let Some(nqn) = self.hosts.get(host).map(|host| host.nqn.clone()) else { return };
@@ -304,18 +315,25 @@ impl Subsystem {
             let controller = state.controllers.get(wanted.controller_id);
             let controller = controller.ok_or(ConnectRefusal::in_data(offset_of!(ConnectData, controller_id)))?;
             controller.add_queue(wanted)?;
-            return Ok(wanted.connected(controller.clone(), host.must_authenticate));
+            return Ok(wanted.connected(controller.clone(), Some(host)));
         }
-        // A host is its NQN, to which disks are attached, and its identifier, to which reservations belong. Two machines that share one of
-        // them are a mistake that costs data, so the later one has to wait until the earlier one has gone.
-        let mixed_up = |other: &Arc<Controller>| (*other.host() == wanted.host) != (other.host_id() == wanted.host_id);
-        if state.controllers.iter().any(mixed_up) {
-            return Err(Status::CONNECT_INVALID_HOST.into());
+        let is_proven = !host.must_authenticate;
+        if is_proven {
+            state.check_identity(&wanted.host, wanted.host_id)?;
         }
         let view = state.view_of(&host.name);
-        let make = |id| Controller::new(NewController { id, owner: Owner::Subsystem(self.clone()), wanted, view });
+        let owner = Owner::Subsystem(self.clone());
+        let make = |id| Controller::new(NewController { id, owner, wanted, view, is_proven });
         let controller = state.controllers.add(make).ok_or(Status::CONNECT_CONTROLLER_BUSY)?;
-        Ok(wanted.connected(controller, host.must_authenticate))
+        Ok(wanted.connected(controller, Some(host)))
+    }
+
+    /// The host of a controller has authenticated.
+    pub(super) fn prove(&self, controller: &Controller) -> Result<(), Status> {
+        let state = self.state();
+        state.check_identity(controller.host(), controller.host_id())?;
+        controller.set_proven();
+        Ok(())
     }
 
     /// A controller has ended.

@@ -100,6 +100,23 @@ fn two_machines_with_one_identity_do_not_get_in_together() {
 }
 
 #[test]
+fn a_name_that_was_not_proven_keeps_nobody_out() {
+    let world = World::new();
+    world.subsystems.add_host(ACCOUNT, Host { must_authenticate: true, ..host("strict") }).expect("let in");
+    let connect = |wish: Wish| Asking::new(&world, &wish).unwrap_or_else(|e| panic!("{e:?}"));
+    let stranger = connect(Wish { host_id: [9; 16], ..Wish::of("strict") });
+    let thief = connect(Wish { host_id: [b'a'; 16], ..Wish::of("strict") });
+    let real = connect(Wish::of("strict"));
+    world.ready("a");
+    assert_eq!(real.controller.authenticated(), Ok(()));
+    assert_eq!(stranger.controller.authenticated(), Err(Status::CONNECT_INVALID_HOST), "same NQN");
+    assert_eq!(thief.controller.authenticated(), Err(Status::CONNECT_INVALID_HOST), "same host identifier");
+    assert_eq!(real.controller.authenticated(), Ok(()), "again, after a new authentication");
+    real.controller.queue_ended(0);
+    assert_eq!(stranger.controller.authenticated(), Ok(()), "the other has gone");
+}
+
+#[test]
 fn identifiers_of_controllers_come_again_late() {
     let world = World::new();
     let mut last = 0;
