@@ -5,7 +5,7 @@
 
 use super::state::State;
 use super::transition::{Event, Outcome};
-use super::{CurrentKey, HostId, Refusal, RegisterAction, ReservationKey, ReservationType};
+use super::{CurrentKey, HostId, Refusal, RegisterAction, ReservationKey};
 
 pub(super) fn apply(
     state: &mut State,
@@ -35,11 +35,9 @@ fn register(state: &mut State, host: HostId, new: ReservationKey) -> Result<(), 
 /// A reservation of registrants only that ends here takes the others' access with it, so they are told.
 fn unregister(state: &mut State, outcome: &mut Outcome, host: HostId, current: CurrentKey) -> Result<(), Refusal> {
     check(state, &host, current)?;
-    match state.remove(&host) {
-        Some(ReservationType::WriteExclusiveRegistrantsOnly | ReservationType::ExclusiveAccessRegistrantsOnly) => {
-            outcome.tell(state.others(host), Event::ReservationReleased)
-        }
-        _ => {}
+    let released = state.remove(&host);
+    if released.is_some_and(|kind| kind.admits_registrants() && !kind.all_registrants_hold()) {
+        outcome.tell(state.others(host), Event::ReservationReleased);
     }
     Ok(())
 }
@@ -71,8 +69,8 @@ fn check(state: &State, host: &HostId, current: CurrentKey) -> Result<(), Refusa
 #[cfg(test)]
 mod tests {
     use super::super::testing::{A, B, C, Node, host, key};
+    use super::super::{Durability, MOST_REGISTRANTS, PowerLossChange, Register, ReservationType, Reservations};
     use super::*;
-    use crate::disk::reservation::{Durability, HostId, MOST_REGISTRANTS, PowerLossChange, Register, Reservations};
 
     #[test]
     fn a_host_registers_once_and_may_repeat_it() {

@@ -183,7 +183,9 @@ fn file_name(disk: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{A, B, Node, host, key};
-    use super::super::{Access, PowerLossChange, Refusal, Register, RegisterAction, ReservationType};
+    use super::super::{
+        Access, Acquire, AcquireAction, PowerLossChange, Refusal, Register, RegisterAction, ReservationType,
+    };
     use super::*;
 
     struct Place {
@@ -229,10 +231,7 @@ mod tests {
         run(&place.store, &mut reservations, registering(A, PowerLossChange::Survive)).expect("stored");
         run(&place.store, &mut reservations, |r| {
             let kind = ReservationType::ExclusiveAccess;
-            r.acquire(
-                host(A),
-                &super::super::Acquire { current: key(1), kind, action: super::super::AcquireAction::Acquire },
-            )
+            r.acquire(host(A), &Acquire { current: key(1), kind, action: AcquireAction::Acquire })
         })
         .expect("stored");
         reservations
