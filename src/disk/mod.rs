@@ -9,6 +9,7 @@ mod cipher;
 mod config;
 mod key_file;
 mod queue;
+pub mod reservation;
 
 use std::rc::Rc;
 use std::sync::Arc;
