@@ -2,3 +2,4 @@
 //! and knows nothing of keys, devices or other exports.
 
 pub mod nbd;
+pub mod nvme_tcp;

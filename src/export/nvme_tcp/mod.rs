@@ -1,0 +1,4 @@
+//! NVMe/TCP.
+#![allow(dead_code, unused_imports)]
+
+mod auth;
