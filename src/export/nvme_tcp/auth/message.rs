@@ -9,11 +9,11 @@ use std::fmt;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Security Protocol of both commands, "NVMe" (sections 6.2 and 6.3 of the fabrics commands; SECP).
+/// SECP of Authentication Receive and Send: NVMe (NVM Express Base 2.0 sections 6.1 and 6.2).
 pub const SECURITY_PROTOCOL: u8 = 0xE9;
-/// Security Protocol Specific byte 0 of both commands.
+/// SPSP0 of both commands (sections 6.1 and 6.2).
 pub const SECURITY_SPECIFIC_0: u8 = 0x01;
-/// Security Protocol Specific byte 1 of both commands.
+/// SPSP1 of both commands (sections 6.1 and 6.2).
 pub const SECURITY_SPECIFIC_1: u8 = 0x01;
 
 /// AUTH_TYPE of the common messages (section 8.13.4).
