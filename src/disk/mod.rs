@@ -7,6 +7,7 @@
 
 mod cipher;
 mod config;
+mod incoming;
 mod key_file;
 mod queue;
 
@@ -21,6 +22,7 @@ use crate::memory::{Secret, SecretError};
 use crate::reactor::Reactor;
 
 pub use config::{DiskConfig, Encryption, TweakUnit, XtsConfig};
+pub use incoming::Incoming;
 pub use key_file::{KeyFileError, XtsKeyBytes, read_key_file};
 pub use queue::{DiskQueue, Staged, Zeroing};
 

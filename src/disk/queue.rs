@@ -41,6 +41,12 @@ pub struct Staged {
     buffer: Option<Buffer>,
 }
 
+impl Staged {
+    pub(super) fn new(range: ByteRange, buffer: Option<Buffer>) -> Self {
+        Self { range, buffer }
+    }
+}
+
 /// A disk on one reactor.
 pub struct DiskQueue {
     reactor: Reactor,
@@ -57,6 +63,10 @@ impl DiskQueue {
     /// The disk.
     pub fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    pub(super) fn device(&self) -> &DeviceHandle {
+        &self.device
     }
 
     /// The reactor that serves this queue.
@@ -116,8 +126,14 @@ impl DiskQueue {
         Ok(Staged { range, buffer: Some(buffer) })
     }
 
-    /// Writes what was staged.
-    pub async fn commit(&self, staged: Staged) -> Result<(), IoError> {
+    /// Writes what was staged, or an [`Incoming`](super::Incoming) write whose data is all there; [`IoError::Misaligned`] if bytes of it
+    /// are missing.
+    pub async fn commit<W>(&self, write: W) -> Result<(), IoError>
+    where
+        W: TryInto<Staged>,
+        IoError: From<W::Error>,
+    {
+        let staged: Staged = write.try_into()?;
         let Some(mut buffer) = staged.buffer else { return Ok(()) };
         let window = 0..staged.range.len() as usize;
         write_whole(&self.device, staged.range.start(), &mut buffer, window).await
@@ -189,7 +205,7 @@ impl DiskQueue {
     }
 
     /// The one pass over a write's data.
-    fn transform(&self, range: ByteRange, from: &[Segment], to: Segment) {
+    pub(super) fn transform(&self, range: ByteRange, from: &[Segment], to: Segment) {
         match &self.cipher {
             Some(cipher) => cipher.encrypt(range, from, to),
             None => copy(from, to),
@@ -197,13 +213,17 @@ impl DiskQueue {
     }
 }
 
-fn copy(from: &[Segment], to: Segment) {
+/// Copies the pieces to where they belong; a piece that is there already stays.
+pub(super) fn copy(from: &[Segment], to: Segment) {
     let mut at = 0;
     for piece in from {
         let to = to.part(at, piece.len());
+        at += piece.len();
+        if to == *piece {
+            continue;
+        }
         // SAFETY: both are mapped and equally long; the device's memory and the buffers never overlap a client's segment.
         unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), to.as_ptr(), piece.len()) };
-        at += piece.len();
     }
 }
 
