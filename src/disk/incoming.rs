@@ -4,15 +4,19 @@
 //! has some. A sector that comes in parts is put together in the buffer, at the place that it will have there, and encrypted once it is
 //! whole: what was added is not needed any more when [`Incoming::add`] returns, and no plain text gets into a device's memory.
 //!
-//! One buffer is taken, before the first byte; nothing waits for a second one while it holds the first.
+//! One buffer is taken, before the first byte; nothing waits for a second one while it holds the first. A write that waits for its client
+//! never stands in the way of a compare and write ([`super::gate`]): the device is written when everything is there, and memory of the device
+//! is written piece by piece, each in one go, until somebody wants the range to himself; what comes later waits in the buffer.
 
 use std::ops::Range;
 use std::rc::Rc;
 
 use crate::device::{ByteRange, Device, IoError};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
+use crate::reactor::Flight;
 
-use super::queue::{DiskQueue, Staged, copy};
+use super::bytes::{copy, total};
+use super::queue::{DiskQueue, Staged, Unwritten};
 
 /// A write whose data is still arriving; [`DiskQueue::commit`] writes it once it is whole. Dropped before, it gives everything back;
 /// sectors that a memory device has taken by then stay written.
@@ -20,22 +24,28 @@ use super::queue::{DiskQueue, Staged, copy};
 pub struct Incoming {
     queue: Rc<DiskQueue>,
     range: ByteRange,
-    /// What the device has to write; beside memory of the device, only the place where cut sectors are put together.
+    /// What the device has to write; beside memory of the device, the place where cut sectors are put together.
     buffer: Buffer,
+    /// The device's own memory, as long as nobody got in the way.
     memory: Option<Segment>,
+    /// Bytes that have arrived.
     taken: usize,
+    /// Bytes that are in the device's own memory.
+    stored: usize,
+    command: Flight,
 }
 
 impl DiskQueue {
     /// Begins a write whose data arrives later; waits while no buffer is free. The range is at most [`LARGEST_BUFFER`] bytes long.
     pub async fn begin_write(self: &Rc<Self>, range: ByteRange) -> Result<Incoming, IoError> {
+        let command = self.begin();
         self.check(range)?;
         if range.len() > LARGEST_BUFFER as u64 {
             return Err(IoError::Misaligned);
         }
         let buffer = self.reactor().buffers().take(range.len() as usize).await;
         let memory = self.device().direct(range);
-        Ok(Incoming { queue: self.clone(), range, buffer, memory, taken: 0 })
+        Ok(Incoming { queue: self.clone(), range, buffer, memory, taken: 0, stored: 0, command })
     }
 }
 
@@ -53,7 +63,7 @@ impl Incoming {
     /// Takes the next bytes of the write; their memory may be used again afterwards. More than is missing is refused as
     /// [`IoError::Misaligned`], and nothing of it is taken.
     pub fn add(&mut self, from: &[Segment]) -> Result<(), IoError> {
-        let given: usize = from.iter().map(|piece| piece.len()).sum();
+        let given = total(from);
         if given > self.missing() {
             return Err(IoError::Misaligned);
         }
@@ -88,14 +98,18 @@ impl Incoming {
     }
 
     /// Encrypts whole sectors to where they belong.
-    fn store(&self, window: Range<usize>, from: Segment) {
-        let to = match self.memory {
-            Some(memory) => memory.part(window.start, window.len()),
-            None => self.buffer.segment(window.clone()),
-        };
-        let (_, rest) = self.range.split_at(window.start as u64);
-        let (range, _) = rest.split_at(window.len() as u64);
-        self.queue.transform(range, &[from], to);
+    fn store(&mut self, window: Range<usize>, from: Segment) {
+        let (range, _) = behind(self.range, window.start).split_at(window.len() as u64);
+        if !self.queue.seat().is_open(range) {
+            self.memory = None;
+        }
+        match self.memory {
+            Some(memory) => {
+                self.queue.transform(range, &[from], memory.part(window.start, window.len()));
+                self.stored = window.end;
+            }
+            None => self.queue.transform(range, &[from], self.buffer.segment(window)),
+        }
     }
 }
 
@@ -107,11 +121,18 @@ impl TryFrom<Incoming> for Staged {
         if incoming.missing() > 0 {
             return Err(IoError::Misaligned);
         }
-        let buffer = if incoming.memory.is_some() { None } else { Some(incoming.buffer) };
-        Ok(Staged::new(incoming.range, buffer))
+        let Incoming { range, buffer, stored, command, .. } = incoming;
+        let rest = behind(range, stored);
+        let unwritten = (!rest.is_empty()).then_some(Unwritten { range: rest, buffer, at: stored });
+        Ok(Staged::new(unwritten, command))
     }
 }
 
 fn split(piece: Segment, at: usize) -> (Segment, Segment) {
     (piece.part(0, at), piece.part(at, piece.len() - at))
+}
+
+/// What follows the first bytes of a range.
+fn behind(range: ByteRange, bytes: usize) -> ByteRange {
+    range.split_at(bytes as u64).1
 }

@@ -5,8 +5,11 @@
 //! disk is cipher text, sector for sector at the same place: AES-256-XTS with the disk's logical sector number as the tweak
 //! (IEEE 1619-2018), the bytes that dm-crypt's `aes-xts-plain64` makes.
 
+mod bytes;
 mod cipher;
+mod compare;
 mod config;
+mod gate;
 mod incoming;
 mod key_file;
 mod queue;
@@ -20,6 +23,8 @@ use crate::crypto::xts::{Kernel, SectorSize, XtsKey};
 use crate::device::{DeviceError, SharedDevice};
 use crate::memory::{Secret, SecretError};
 use crate::reactor::Reactor;
+
+use gate::Gate;
 
 pub use config::{DiskConfig, Encryption, TweakUnit, XtsConfig};
 pub use incoming::Incoming;
@@ -78,6 +83,7 @@ pub struct Disk {
     sector: SectorSize,
     size: u64,
     protection: Option<Protection>,
+    gate: Arc<Gate>,
 }
 
 impl Disk {
@@ -132,7 +138,7 @@ impl Disk {
             expand(protection).map_err(|e| e.for_disk(name))?;
         }
         let size = info.size - info.size % sector.bytes() as u64;
-        Ok(Arc::new(Self { name: name.to_owned(), device, sector, size, protection }))
+        Ok(Arc::new(Self { name: name.to_owned(), device, sector, size, protection, gate: Gate::new() }))
     }
 
     /// The name in the configuration.

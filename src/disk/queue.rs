@@ -4,25 +4,26 @@
 //! where they arrived into a buffer of the reactor, which the device then writes; the source is never changed, and is not needed any
 //! more once the write is [`Staged`]. A device that is memory has no buffer in between: encryption is the only copy. Such a command first asks the
 //! processor for its lines and lets the other ready commands do the same, so their memory is fetched together.
-#![allow(unsafe_code)]
+//!
+//! Whatever changes the device passes the disk's gate ([`super::gate`]) first: compare and write may have a range to itself.
 
+use std::future::Future;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::crypto::xts::prefetch_ahead;
 use crate::device::{ByteRange, Device, DeviceHandle, Extent, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
-use crate::reactor::{Reactor, yield_now};
+use crate::reactor::{Flight, InFlight, Reactor, yield_now};
 
 use super::Disk;
+use super::bytes::{MOST_ZEROS, copy, total, zeros};
 use super::cipher::Cipher;
+use super::gate::Seat;
 
-/// Zeros are written in pieces of this size.
-const ZEROED_AT_ONCE: u64 = 256 << 10;
 /// More of a command than this is not asked for ahead: the kernels look ahead themselves.
 const PREFETCHED: usize = 4096;
-
-static ZEROS: [u8; ZEROED_AT_ONCE as usize] = [0; ZEROED_AT_ONCE as usize];
 
 /// How zeros may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +37,22 @@ pub enum Zeroing {
 /// A write whose data was taken over: its source is not needed any more.
 #[must_use = "a staged write is lost unless it is committed"]
 pub struct Staged {
-    range: ByteRange,
-    /// What the device has to write; nothing if the data is in the device's own memory already.
-    buffer: Option<Buffer>,
+    unwritten: Option<Unwritten>,
+    /// It is one of the queue's commands until it is committed or dropped.
+    command: Flight,
+}
+
+/// What the device has to write yet: nothing of a write whose data is in the device's own memory.
+pub(super) struct Unwritten {
+    pub(super) range: ByteRange,
+    pub(super) buffer: Buffer,
+    /// Where the range's first byte lies in the buffer.
+    pub(super) at: usize,
 }
 
 impl Staged {
-    pub(super) fn new(range: ByteRange, buffer: Option<Buffer>) -> Self {
-        Self { range, buffer }
+    pub(super) fn new(unwritten: Option<Unwritten>, command: Flight) -> Self {
+        Self { unwritten, command }
     }
 }
 
@@ -53,11 +62,14 @@ pub struct DiskQueue {
     disk: Arc<Disk>,
     device: DeviceHandle,
     cipher: Option<Cipher>,
+    seat: Seat,
+    commands: Rc<InFlight>,
 }
 
 impl DiskQueue {
     pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, device: DeviceHandle, cipher: Option<Cipher>) -> Self {
-        Self { reactor: reactor.clone(), disk, device, cipher }
+        let seat = disk.gate.seat(reactor);
+        Self { reactor: reactor.clone(), disk, device, cipher, seat, commands: Rc::default() }
     }
 
     /// The disk.
@@ -67,6 +79,21 @@ impl DiskQueue {
 
     pub(super) fn device(&self) -> &DeviceHandle {
         &self.device
+    }
+
+    pub(super) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    /// A command begins, and is in flight until this is dropped.
+    pub(super) fn begin(&self) -> Flight {
+        self.commands.begin()
+    }
+
+    /// Waits until every command that began before this call is done: what comes later does not hold it up. A [`Staged`] or
+    /// [`Incoming`](super::Incoming) write is a command until it is committed or dropped.
+    pub fn drain(&self) -> impl Future<Output = ()> + '_ {
+        self.commands.drain()
     }
 
     /// The reactor that serves this queue.
@@ -87,6 +114,11 @@ impl DiskQueue {
 
     /// Reads the range into the buffer, from its byte `at` on.
     pub async fn read(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
+        let _command = self.begin();
+        self.read_plain(range, buffer, at).await
+    }
+
+    pub(super) async fn read_plain(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
         let window = self.check_window(range, buffer, at)?;
         if let Some(memory) = self.device.direct(range) {
             prefetch_ahead(memory.as_ptr(), memory.len().min(PREFETCHED));
@@ -110,20 +142,26 @@ impl DiskQueue {
     ///
     /// Waits while no buffer is free. The range is at most [`LARGEST_BUFFER`] bytes long.
     pub async fn stage(&self, range: ByteRange, from: &[Segment]) -> Result<Staged, IoError> {
+        let command = self.begin();
+        Ok(Staged::new(self.take_over(range, from).await?, command))
+    }
+
+    async fn take_over(&self, range: ByteRange, from: &[Segment]) -> Result<Option<Unwritten>, IoError> {
         self.check(range)?;
-        let given: usize = from.iter().map(|segment| segment.len()).sum();
+        let given = total(from);
         if given as u64 != range.len() || given > LARGEST_BUFFER {
             return Err(IoError::Misaligned);
         }
         if let Some(memory) = self.device.direct(range) {
             prefetch_ahead(memory.as_ptr(), memory.len().min(PREFETCHED));
             yield_now().await;
+            self.seat.pass(range).await;
             self.transform(range, from, memory);
-            return Ok(Staged { range, buffer: None });
+            return Ok(None);
         }
         let buffer = self.reactor.buffers().take(given).await;
         self.transform(range, from, buffer.segment(0..given));
-        Ok(Staged { range, buffer: Some(buffer) })
+        Ok(Some(Unwritten { range, buffer, at: 0 }))
     }
 
     /// Writes what was staged, or an [`Incoming`](super::Incoming) write whose data is all there; [`IoError::Misaligned`] if bytes of it
@@ -133,10 +171,14 @@ impl DiskQueue {
         W: TryInto<Staged>,
         IoError: From<W::Error>,
     {
-        let staged: Staged = write.try_into()?;
-        let Some(mut buffer) = staged.buffer else { return Ok(()) };
-        let window = 0..staged.range.len() as usize;
-        write_whole(&self.device, staged.range.start(), &mut buffer, window).await
+        let Staged { unwritten, command: _command } = write.try_into()?;
+        self.write_down(unwritten).await
+    }
+
+    async fn write_down(&self, unwritten: Option<Unwritten>) -> Result<(), IoError> {
+        let Some(Unwritten { range, mut buffer, at }) = unwritten else { return Ok(()) };
+        let _write = self.seat.enter(range).await;
+        write_whole(&self.device, range.start(), &mut buffer, at..at + range.len() as usize).await
     }
 
     /// Writes `from`, in any number of pieces, to the range.
@@ -147,15 +189,18 @@ impl DiskQueue {
 
     /// Makes everything that was answered before durable.
     pub async fn flush(&self) -> Result<(), IoError> {
+        let _command = self.begin();
         self.device.flush().await
     }
 
     /// Says that the range is not needed. A device that cannot give space back keeps it, which is no error.
     pub async fn discard(&self, range: ByteRange) -> Result<(), IoError> {
+        let _command = self.begin();
         self.check(range)?;
         if !self.device.info().can_discard {
             return Ok(());
         }
+        let _write = self.seat.enter(range).await;
         match self.device.discard(range).await {
             Err(IoError::Unsupported) => Ok(()),
             other => other,
@@ -169,8 +214,10 @@ impl DiskQueue {
 
     /// Makes the range read as zeros.
     pub async fn write_zeroes(&self, range: ByteRange, space: Zeroes, how: Zeroing) -> Result<(), IoError> {
+        let _command = self.begin();
         self.check(range)?;
         if self.can_zero_fast() {
+            let _write = self.seat.enter(range).await;
             match self.device.write_zeroes(range, space).await {
                 Err(IoError::Unsupported) => {}
                 other => return other,
@@ -179,8 +226,9 @@ impl DiskQueue {
         if how == Zeroing::OnlyFast {
             return Err(IoError::Unsupported);
         }
-        for piece in range.pieces(ZEROED_AT_ONCE) {
-            self.write(piece, &[zeros(piece.len() as usize)]).await?;
+        for piece in range.pieces(MOST_ZEROS as u64) {
+            let unwritten = self.take_over(piece, &[zeros(piece.len() as usize)]).await?;
+            self.write_down(unwritten).await?;
         }
         Ok(())
     }
@@ -188,6 +236,7 @@ impl DiskQueue {
     /// Which parts of the range hold data; at least one extent. On an encrypted disk all of it does: a hole in the cipher text is not a
     /// zero in the plain text.
     pub async fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, IoError> {
+        let _command = self.begin();
         self.check(range)?;
         match self.cipher {
             Some(_) => Ok(vec![Extent { len: range.len(), is_hole: false }]),
@@ -211,24 +260,4 @@ impl DiskQueue {
             None => copy(from, to),
         }
     }
-}
-
-/// Copies the pieces to where they belong; a piece that is there already stays.
-pub(super) fn copy(from: &[Segment], to: Segment) {
-    let mut at = 0;
-    for piece in from {
-        let to = to.part(at, piece.len());
-        at += piece.len();
-        if to == *piece {
-            continue;
-        }
-        // SAFETY: both are mapped and equally long; the device's memory and the buffers never overlap a client's segment.
-        unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), to.as_ptr(), piece.len()) };
-    }
-}
-
-fn zeros(len: usize) -> Segment {
-    let bytes = &ZEROS[..len];
-    // SAFETY: static memory, which is always mapped; the source of a write is only read.
-    unsafe { Segment::new(std::ptr::NonNull::from(bytes).cast(), bytes.len()) }
 }
