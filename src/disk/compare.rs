@@ -8,6 +8,7 @@ use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
 
 use super::bytes::{Expected, total};
 use super::queue::DiskQueue;
+use super::stats::CommandKind;
 
 /// What is looked at goes through a buffer of at most this size.
 const LOOKED_AT_ONCE: u64 = 256 << 10;
@@ -15,7 +16,12 @@ const LOOKED_AT_ONCE: u64 = 256 << 10;
 impl DiskQueue {
     /// Whether the range holds the bytes of `with`, which come in any number of pieces. Takes one buffer of at most 256 KiB.
     pub async fn compare(&self, range: ByteRange, with: &[Segment]) -> Result<bool, IoError> {
-        let _command = self.begin();
+        let command = self.begin();
+        let done = self.look_up(range, with).await;
+        self.end(command, CommandKind::Compare, range.len(), done)
+    }
+
+    async fn look_up(&self, range: ByteRange, with: &[Segment]) -> Result<bool, IoError> {
         self.check(range)?;
         if total(with) as u64 != range.len() {
             return Err(IoError::Misaligned);
@@ -26,7 +32,12 @@ impl DiskQueue {
 
     /// Reads the range and gives nothing back: whether the device can read it. Takes one buffer of at most 256 KiB.
     pub async fn verify(&self, range: ByteRange) -> Result<(), IoError> {
-        let _command = self.begin();
+        let command = self.begin();
+        let done = self.read_over(range).await;
+        self.end(command, CommandKind::Verify, range.len(), done)
+    }
+
+    async fn read_over(&self, range: ByteRange) -> Result<(), IoError> {
         self.check(range)?;
         let mut buffer = self.reactor().buffers().take(range.len().min(LOOKED_AT_ONCE) as usize).await;
         for piece in range.pieces(LOOKED_AT_ONCE) {
@@ -46,7 +57,12 @@ impl DiskQueue {
         compare: &[Segment],
         write: &[Segment],
     ) -> Result<bool, IoError> {
-        let _command = self.begin();
+        let command = self.begin();
+        let done = self.swap(range, compare, write).await;
+        self.end(command, CommandKind::CompareAndWrite, range.len(), done)
+    }
+
+    async fn swap(&self, range: ByteRange, compare: &[Segment], write: &[Segment]) -> Result<bool, IoError> {
         self.check(range)?;
         let len = range.len();
         if len > LARGEST_BUFFER as u64 || total(compare) as u64 != len || total(write) as u64 != len {

@@ -13,10 +13,10 @@ use std::rc::Rc;
 
 use crate::device::{ByteRange, Device, IoError};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
-use crate::reactor::Flight;
 
 use super::bytes::{copy, total};
-use super::queue::{DiskQueue, Staged, Unwritten};
+use super::queue::{Command, DiskQueue, Staged, Unwritten};
+use super::stats::CommandKind;
 
 /// A write whose data is still arriving; [`DiskQueue::commit`] writes it once it is whole. Dropped before, it gives everything back;
 /// sectors that a memory device has taken by then stay written.
@@ -32,20 +32,24 @@ pub struct Incoming {
     taken: usize,
     /// Bytes that are in the device's own memory.
     stored: usize,
-    command: Flight,
+    command: Command,
 }
 
 impl DiskQueue {
     /// Begins a write whose data arrives later; waits while no buffer is free. The range is at most [`LARGEST_BUFFER`] bytes long.
     pub async fn begin_write(self: &Rc<Self>, range: ByteRange) -> Result<Incoming, IoError> {
         let command = self.begin();
-        self.check(range)?;
-        if range.len() > LARGEST_BUFFER as u64 {
-            return Err(IoError::Misaligned);
+        if let Err(e) = self.check_arriving(range) {
+            return self.end(command, CommandKind::Write, 0, Err(e));
         }
         let buffer = self.reactor().buffers().take(range.len() as usize).await;
         let memory = self.device().direct(range);
         Ok(Incoming { queue: self.clone(), range, buffer, memory, taken: 0, stored: 0, command })
+    }
+
+    fn check_arriving(&self, range: ByteRange) -> Result<(), IoError> {
+        self.check(range)?;
+        if range.len() > LARGEST_BUFFER as u64 { Err(IoError::Misaligned) } else { Ok(()) }
     }
 }
 
@@ -121,10 +125,11 @@ impl TryFrom<Incoming> for Staged {
         if incoming.missing() > 0 {
             return Err(IoError::Misaligned);
         }
-        let Incoming { range, buffer, stored, command, .. } = incoming;
+        let Incoming { queue, range, buffer, stored, mut command, .. } = incoming;
+        command.started = queue.meter().now();
         let rest = behind(range, stored);
         let unwritten = (!rest.is_empty()).then_some(Unwritten { range: rest, buffer, at: stored });
-        Ok(Staged::new(unwritten, command))
+        Ok(Staged::new(unwritten, range.len(), command))
     }
 }
 

@@ -15,12 +15,13 @@ use std::sync::Arc;
 use crate::crypto::xts::prefetch_ahead;
 use crate::device::{ByteRange, Device, DeviceHandle, Extent, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
-use crate::reactor::{Flight, InFlight, Reactor, yield_now};
+use crate::reactor::{Flight, InFlight, Reactor, Ticks, yield_now};
 
 use super::Disk;
 use super::bytes::{MOST_ZEROS, copy, total, zeros};
 use super::cipher::Cipher;
 use super::gate::Seat;
+use super::stats::{CommandKind, DiskStats, Meter};
 
 /// More of a command than this is not asked for ahead: the kernels look ahead themselves.
 const PREFETCHED: usize = 4096;
@@ -38,8 +39,14 @@ pub enum Zeroing {
 #[must_use = "a staged write is lost unless it is committed"]
 pub struct Staged {
     unwritten: Option<Unwritten>,
-    /// It is one of the queue's commands until it is committed or dropped.
-    command: Flight,
+    bytes: u64,
+    command: Command,
+}
+
+/// A command of a queue: in flight until this is dropped.
+pub(super) struct Command {
+    pub(super) started: Ticks,
+    _flight: Flight,
 }
 
 /// What the device has to write yet: nothing of a write whose data is in the device's own memory.
@@ -51,8 +58,8 @@ pub(super) struct Unwritten {
 }
 
 impl Staged {
-    pub(super) fn new(unwritten: Option<Unwritten>, command: Flight) -> Self {
-        Self { unwritten, command }
+    pub(super) fn new(unwritten: Option<Unwritten>, bytes: u64, command: Command) -> Self {
+        Self { unwritten, bytes, command }
     }
 }
 
@@ -64,12 +71,14 @@ pub struct DiskQueue {
     cipher: Option<Cipher>,
     seat: Seat,
     commands: Rc<InFlight>,
+    meter: Meter,
 }
 
 impl DiskQueue {
     pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, device: DeviceHandle, cipher: Option<Cipher>) -> Self {
         let seat = disk.gate.seat(reactor);
-        Self { reactor: reactor.clone(), disk, device, cipher, seat, commands: Rc::default() }
+        let meter = disk.counters.meter(*reactor.clock());
+        Self { reactor: reactor.clone(), disk, device, cipher, seat, commands: Rc::default(), meter }
     }
 
     /// The disk.
@@ -85,9 +94,30 @@ impl DiskQueue {
         &self.seat
     }
 
-    /// A command begins, and is in flight until this is dropped.
-    pub(super) fn begin(&self) -> Flight {
-        self.commands.begin()
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// A command begins.
+    pub(super) fn begin(&self) -> Command {
+        Command { started: self.meter.begin(self.commands.count() == 0), _flight: self.commands.begin() }
+    }
+
+    /// A command has ended; passes its outcome on.
+    pub(super) fn end<T>(
+        &self,
+        command: Command,
+        kind: CommandKind,
+        bytes: u64,
+        outcome: Result<T, IoError>,
+    ) -> Result<T, IoError> {
+        self.meter.end(kind, command.started, bytes, &outcome);
+        outcome
+    }
+
+    /// What this queue has done so far; [`Disk::stats`] sums up all queues.
+    pub fn stats(&self) -> DiskStats {
+        self.meter.stats()
     }
 
     /// Waits until every command that began before this call is done: what comes later does not hold it up. A [`Staged`] or
@@ -114,8 +144,9 @@ impl DiskQueue {
 
     /// Reads the range into the buffer, from its byte `at` on.
     pub async fn read(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
-        let _command = self.begin();
-        self.read_plain(range, buffer, at).await
+        let command = self.begin();
+        let done = self.read_plain(range, buffer, at).await;
+        self.end(command, CommandKind::Read, range.len(), done)
     }
 
     pub(super) async fn read_plain(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
@@ -143,7 +174,10 @@ impl DiskQueue {
     /// Waits while no buffer is free. The range is at most [`LARGEST_BUFFER`] bytes long.
     pub async fn stage(&self, range: ByteRange, from: &[Segment]) -> Result<Staged, IoError> {
         let command = self.begin();
-        Ok(Staged::new(self.take_over(range, from).await?, command))
+        match self.take_over(range, from).await {
+            Ok(unwritten) => Ok(Staged::new(unwritten, range.len(), command)),
+            Err(e) => self.end(command, CommandKind::Write, 0, Err(e)),
+        }
     }
 
     async fn take_over(&self, range: ByteRange, from: &[Segment]) -> Result<Option<Unwritten>, IoError> {
@@ -171,8 +205,9 @@ impl DiskQueue {
         W: TryInto<Staged>,
         IoError: From<W::Error>,
     {
-        let Staged { unwritten, command: _command } = write.try_into()?;
-        self.write_down(unwritten).await
+        let Staged { unwritten, bytes, command } = write.try_into()?;
+        let done = self.write_down(unwritten).await;
+        self.end(command, CommandKind::Write, bytes, done)
     }
 
     async fn write_down(&self, unwritten: Option<Unwritten>) -> Result<(), IoError> {
@@ -189,13 +224,19 @@ impl DiskQueue {
 
     /// Makes everything that was answered before durable.
     pub async fn flush(&self) -> Result<(), IoError> {
-        let _command = self.begin();
-        self.device.flush().await
+        let command = self.begin();
+        let done = self.device.flush().await;
+        self.end(command, CommandKind::Flush, 0, done)
     }
 
     /// Says that the range is not needed. A device that cannot give space back keeps it, which is no error.
     pub async fn discard(&self, range: ByteRange) -> Result<(), IoError> {
-        let _command = self.begin();
+        let command = self.begin();
+        let done = self.give_back(range).await;
+        self.end(command, CommandKind::Discard, range.len(), done)
+    }
+
+    async fn give_back(&self, range: ByteRange) -> Result<(), IoError> {
         self.check(range)?;
         if !self.device.info().can_discard {
             return Ok(());
@@ -214,7 +255,12 @@ impl DiskQueue {
 
     /// Makes the range read as zeros.
     pub async fn write_zeroes(&self, range: ByteRange, space: Zeroes, how: Zeroing) -> Result<(), IoError> {
-        let _command = self.begin();
+        let command = self.begin();
+        let done = self.zero(range, space, how).await;
+        self.end(command, CommandKind::WriteZeroes, range.len(), done)
+    }
+
+    async fn zero(&self, range: ByteRange, space: Zeroes, how: Zeroing) -> Result<(), IoError> {
         self.check(range)?;
         if self.can_zero_fast() {
             let _write = self.seat.enter(range).await;
