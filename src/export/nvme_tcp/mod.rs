@@ -1,5 +1,8 @@
 //! Disks over NVMe/TCP.
-#![allow(dead_code, reason = "the transport comes next")]
+#![allow(dead_code, unused_imports, reason = "the transport comes next")]
 
 mod auth;
+pub mod controller;
+mod discovery;
+pub mod subsystem;
 pub mod wire;

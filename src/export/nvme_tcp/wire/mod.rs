@@ -4,7 +4,12 @@
 //! ("TCP"). Nothing here decides anything: values are only named.
 
 pub mod command;
+pub mod event;
 pub mod fabrics;
+pub mod feature;
+pub mod identify;
+pub mod log_page;
 pub mod opcode;
 pub mod pdu;
+pub mod property;
 pub mod status;
