@@ -11,6 +11,7 @@
 //! | [`disk`] | the only place where plain text meets cipher text |
 //! | [`device`] | what reads and writes raw blocks |
 //! | [`reactor`] | pinned core, poll loop, io_uring, tasks, mailbox, timers |
+//! | [`secrets`] | where secrets lie: references in the configuration |
 //! | [`memory`] | hugepage arena, buffers, locked memory for keys |
 //! | [`crypto`] | cipher kernels and their dispatch |
 
@@ -23,3 +24,4 @@ pub mod disk;
 pub mod export;
 pub mod memory;
 pub mod reactor;
+pub mod secrets;

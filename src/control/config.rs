@@ -95,11 +95,13 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not what it should be; the message names key and line.
-    #[error("{path}: {source}")]
+    #[error("{path}, line {line}: {}", source.to_string().trim_end())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with line, column and the text there.
+        /// The line.
+        line: usize,
+        /// What is wrong, without the text there: it may be a secret in the wrong place.
         source: Box<toml::de::Error>,
     },
     /// It contradicts itself or the machine.
@@ -124,8 +126,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(read)?;
-        let mut config: Self =
-            toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), source: Box::new(e) })?;
+        let mut config: Self = toml::from_str(&text).map_err(|e| unreadable(path, &text, e))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         config.resolve_paths(folder);
         config.check()?;
@@ -205,6 +206,13 @@ impl Config {
     }
 }
 
+fn unreadable(path: &Path, text: &str, mut error: toml::de::Error) -> ConfigError {
+    let before = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = 1 + text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();
+    error.set_input(None);
+    ConfigError::Parse { path: path.to_owned(), line, source: Box::new(error) }
+}
+
 fn unique<T: fmt::Display + PartialEq>(what: &str, items: impl Iterator<Item = T> + Clone) -> Result<(), ConfigError> {
     for (index, item) in items.clone().enumerate() {
         if items.clone().skip(index + 1).any(|other| other == item) {
@@ -245,6 +253,14 @@ mod tests {
         ] {
             let error = load(text).expect_err("refused");
             assert!(error.contains(key) && error.contains(line), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_wrong_line_is_not_repeated() {
+        for text in ["[nbd]\nsecrett = 's3cret'", "[nbd]\nsecret = 's3cret", "[nbd]\nlisten = [] 's3cret'"] {
+            let error = load(text).expect_err("refused");
+            assert!(error.contains("line 2") && !error.contains("s3cret"), "{error}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The errors of the data path: a small closed set that every layer passes up unchanged and every protocol maps to a code of its own.
 
+use std::convert::Infallible;
 use std::io;
 
 use thiserror::Error;
@@ -36,5 +37,11 @@ impl From<io::Error> for IoError {
             Some(libc::EROFS | libc::EPERM | libc::EBADF) => Self::ReadOnly,
             _ => Self::Media,
         }
+    }
+}
+
+impl From<Infallible> for IoError {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }

@@ -25,7 +25,8 @@ impl Cipher {
 
     /// Encrypts the range's sectors, which lie in `from`, to `to`.
     pub(super) fn encrypt(&self, range: ByteRange, from: &[Segment], to: Segment) {
-        // SAFETY: segments are mapped, and `to` is memory of the device or of a buffer of ours, which no client's segment overlaps.
+        // SAFETY: segments are mapped, and `to` is memory of the device or of a buffer of ours, which no client's segment overlaps;
+        // a sector that was put together in the buffer is encrypted where it is.
         unsafe { self.key.encrypt_segments(self.sector, self.tweak(range), from, &[to]) }
     }
 

@@ -5,13 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::crypto::xts::KeyError;
 use crate::memory::{Secret, SecretError};
+use crate::secrets::{NotPrivate, check_private};
 
 const KEY_BYTES: usize = 64;
 const HEX_DIGITS: usize = 2 * KEY_BYTES;
@@ -38,24 +38,9 @@ pub enum KeyFileError {
         /// What the kernel answered.
         source: io::Error,
     },
-    /// Others can read it.
-    #[error("key file {path} has mode {mode:04o}: others may read it; run `chmod 600 {path}`")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It is somebody else's.
-    #[error("key file {path} belongs to uid {owner}, and this process runs as uid {us}; run `chown {us} {path}`")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Who we are.
-        us: u32,
-    },
+    /// It is not for this process alone.
+    #[error("key file {0}")]
+    NotPrivate(#[from] NotPrivate),
     /// It holds something else.
     #[error(
         "key file {path}: {KEY_BYTES} bytes, or {HEX_DIGITS} hex digits, are needed; `openssl rand -out {path} {KEY_BYTES}` makes one"
@@ -91,7 +76,7 @@ impl Default for Raw {
 pub fn read_key_file(path: &Path) -> Result<Secret<XtsKeyBytes>, KeyFileError> {
     let failed = |source| KeyFileError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
-    check_owner_and_mode(path, &file)?;
+    check_private(path, &file)?;
     let raw = Secret::<Raw>::filled(|raw| {
         while raw.len < MOST_BYTES {
             match file.read(&mut raw.bytes[raw.len..]) {
@@ -111,25 +96,6 @@ pub fn read_key_file(path: &Path) -> Result<Secret<XtsKeyBytes>, KeyFileError> {
 /// A fresh key that exists nowhere else.
 pub(super) fn random_key() -> Result<Secret<XtsKeyBytes>, KeyFileError> {
     Secret::filled(|key: &mut XtsKeyBytes| getrandom::fill(&mut key.0).map_err(KeyFileError::Random))
-}
-
-fn check_owner_and_mode(path: &Path, file: &File) -> Result<(), KeyFileError> {
-    let meta = file.metadata().map_err(|source| KeyFileError::Read { path: path.to_owned(), source })?;
-    if meta.mode() & 0o077 != 0 {
-        return Err(KeyFileError::Open { path: path.to_owned(), mode: meta.mode() & 0o7777 });
-    }
-    let us = effective_uid();
-    // Root may read everybody's keys, and systemd hands a service the files of root.
-    if meta.uid() != us && us != 0 && meta.uid() != 0 {
-        return Err(KeyFileError::Foreign { path: path.to_owned(), owner: meta.uid(), us });
-    }
-    Ok(())
-}
-
-#[allow(unsafe_code)]
-fn effective_uid() -> u32 {
-    // SAFETY: the call has no arguments and cannot fail.
-    unsafe { libc::geteuid() }
 }
 
 fn decode(raw: &[u8], key: &mut [u8; KEY_BYTES]) -> Option<()> {

@@ -5,10 +5,17 @@
 //! disk is cipher text, sector for sector at the same place: AES-256-XTS with the disk's logical sector number as the tweak
 //! (IEEE 1619-2018), the bytes that dm-crypt's `aes-xts-plain64` makes.
 
+mod bytes;
 mod cipher;
+mod compare;
 mod config;
+mod gate;
+mod histogram;
+mod incoming;
 mod key_file;
 mod queue;
+pub mod reservation;
+mod stats;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,9 +27,15 @@ use crate::device::{DeviceError, SharedDevice};
 use crate::memory::{Secret, SecretError};
 use crate::reactor::Reactor;
 
+use gate::Gate;
+use stats::AllCounters;
+
 pub use config::{DiskConfig, Encryption, TweakUnit, XtsConfig};
+pub use histogram::Latency;
+pub use incoming::Incoming;
 pub use key_file::{KeyFileError, XtsKeyBytes, read_key_file};
 pub use queue::{DiskQueue, Staged, Zeroing};
+pub use stats::{CommandKind, DiskStats, Tally};
 
 /// Why a disk cannot be opened.
 #[derive(Debug, Error)]
@@ -76,6 +89,8 @@ pub struct Disk {
     sector: SectorSize,
     size: u64,
     protection: Option<Protection>,
+    gate: Arc<Gate>,
+    counters: Arc<AllCounters>,
 }
 
 impl Disk {
@@ -130,7 +145,15 @@ impl Disk {
             expand(protection).map_err(|e| e.for_disk(name))?;
         }
         let size = info.size - info.size % sector.bytes() as u64;
-        Ok(Arc::new(Self { name: name.to_owned(), device, sector, size, protection }))
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            device,
+            sector,
+            size,
+            protection,
+            gate: Gate::new(),
+            counters: Arc::default(),
+        }))
     }
 
     /// The name in the configuration.
@@ -161,6 +184,11 @@ impl Disk {
     /// The kernel of its cipher.
     pub fn kernel(&self) -> Option<Kernel> {
         self.protection.as_ref().map(|protection| protection.kernel)
+    }
+
+    /// What the disk has done since it was opened, on all queues. May be asked on any thread, at any time.
+    pub fn stats(&self) -> DiskStats {
+        self.counters.sum()
     }
 
     /// A few words for the start-up report.

@@ -4,25 +4,27 @@
 //! where they arrived into a buffer of the reactor, which the device then writes; the source is never changed, and is not needed any
 //! more once the write is [`Staged`]. A device that is memory has no buffer in between: encryption is the only copy. Such a command first asks the
 //! processor for its lines and lets the other ready commands do the same, so their memory is fetched together.
-#![allow(unsafe_code)]
+//!
+//! Whatever changes the device passes the disk's gate ([`super::gate`]) first: compare and write may have a range to itself.
 
+use std::future::Future;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::crypto::xts::prefetch_ahead;
 use crate::device::{ByteRange, Device, DeviceHandle, Extent, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
-use crate::reactor::{Reactor, yield_now};
+use crate::reactor::{Flight, InFlight, Reactor, Ticks, yield_now};
 
 use super::Disk;
+use super::bytes::{MOST_ZEROS, copy, total, zeros};
 use super::cipher::Cipher;
+use super::gate::Seat;
+use super::stats::{CommandKind, DiskStats, Meter};
 
-/// Zeros are written in pieces of this size.
-const ZEROED_AT_ONCE: u64 = 256 << 10;
 /// More of a command than this is not asked for ahead: the kernels look ahead themselves.
 const PREFETCHED: usize = 4096;
-
-static ZEROS: [u8; ZEROED_AT_ONCE as usize] = [0; ZEROED_AT_ONCE as usize];
 
 /// How zeros may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +38,29 @@ pub enum Zeroing {
 /// A write whose data was taken over: its source is not needed any more.
 #[must_use = "a staged write is lost unless it is committed"]
 pub struct Staged {
-    range: ByteRange,
-    /// What the device has to write; nothing if the data is in the device's own memory already.
-    buffer: Option<Buffer>,
+    unwritten: Option<Unwritten>,
+    bytes: u64,
+    command: Command,
+}
+
+/// A command of a queue: in flight until this is dropped.
+pub(super) struct Command {
+    pub(super) started: Ticks,
+    _flight: Flight,
+}
+
+/// What the device has to write yet: nothing of a write whose data is in the device's own memory.
+pub(super) struct Unwritten {
+    pub(super) range: ByteRange,
+    pub(super) buffer: Buffer,
+    /// Where the range's first byte lies in the buffer.
+    pub(super) at: usize,
+}
+
+impl Staged {
+    pub(super) fn new(unwritten: Option<Unwritten>, bytes: u64, command: Command) -> Self {
+        Self { unwritten, bytes, command }
+    }
 }
 
 /// A disk on one reactor.
@@ -47,16 +69,61 @@ pub struct DiskQueue {
     disk: Arc<Disk>,
     device: DeviceHandle,
     cipher: Option<Cipher>,
+    seat: Seat,
+    commands: Rc<InFlight>,
+    meter: Meter,
 }
 
 impl DiskQueue {
     pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, device: DeviceHandle, cipher: Option<Cipher>) -> Self {
-        Self { reactor: reactor.clone(), disk, device, cipher }
+        let seat = disk.gate.seat(reactor);
+        let meter = disk.counters.meter(*reactor.clock());
+        Self { reactor: reactor.clone(), disk, device, cipher, seat, commands: Rc::default(), meter }
     }
 
     /// The disk.
     pub fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    pub(super) fn device(&self) -> &DeviceHandle {
+        &self.device
+    }
+
+    pub(super) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// A command begins.
+    pub(super) fn begin(&self) -> Command {
+        Command { started: self.meter.begin(self.commands.count() == 0), _flight: self.commands.begin() }
+    }
+
+    /// A command has ended; passes its outcome on.
+    pub(super) fn end<T>(
+        &self,
+        command: Command,
+        kind: CommandKind,
+        bytes: u64,
+        outcome: Result<T, IoError>,
+    ) -> Result<T, IoError> {
+        self.meter.end(kind, command.started, bytes, &outcome);
+        outcome
+    }
+
+    /// What this queue has done so far; [`Disk::stats`] sums up all queues.
+    pub fn stats(&self) -> DiskStats {
+        self.meter.stats()
+    }
+
+    /// Waits until every command that began before this call is done: what comes later does not hold it up. A [`Staged`] or
+    /// [`Incoming`](super::Incoming) write is a command until it is committed or dropped.
+    pub fn drain(&self) -> impl Future<Output = ()> + '_ {
+        self.commands.drain()
     }
 
     /// The reactor that serves this queue.
@@ -77,6 +144,12 @@ impl DiskQueue {
 
     /// Reads the range into the buffer, from its byte `at` on.
     pub async fn read(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
+        let command = self.begin();
+        let done = self.read_plain(range, buffer, at).await;
+        self.end(command, CommandKind::Read, range.len(), done)
+    }
+
+    pub(super) async fn read_plain(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
         let window = self.check_window(range, buffer, at)?;
         if let Some(memory) = self.device.direct(range) {
             prefetch_ahead(memory.as_ptr(), memory.len().min(PREFETCHED));
@@ -100,27 +173,47 @@ impl DiskQueue {
     ///
     /// Waits while no buffer is free. The range is at most [`LARGEST_BUFFER`] bytes long.
     pub async fn stage(&self, range: ByteRange, from: &[Segment]) -> Result<Staged, IoError> {
+        let command = self.begin();
+        match self.take_over(range, from).await {
+            Ok(unwritten) => Ok(Staged::new(unwritten, range.len(), command)),
+            Err(e) => self.end(command, CommandKind::Write, 0, Err(e)),
+        }
+    }
+
+    async fn take_over(&self, range: ByteRange, from: &[Segment]) -> Result<Option<Unwritten>, IoError> {
         self.check(range)?;
-        let given: usize = from.iter().map(|segment| segment.len()).sum();
+        let given = total(from);
         if given as u64 != range.len() || given > LARGEST_BUFFER {
             return Err(IoError::Misaligned);
         }
         if let Some(memory) = self.device.direct(range) {
             prefetch_ahead(memory.as_ptr(), memory.len().min(PREFETCHED));
             yield_now().await;
+            self.seat.pass(range).await;
             self.transform(range, from, memory);
-            return Ok(Staged { range, buffer: None });
+            return Ok(None);
         }
         let buffer = self.reactor.buffers().take(given).await;
         self.transform(range, from, buffer.segment(0..given));
-        Ok(Staged { range, buffer: Some(buffer) })
+        Ok(Some(Unwritten { range, buffer, at: 0 }))
     }
 
-    /// Writes what was staged.
-    pub async fn commit(&self, staged: Staged) -> Result<(), IoError> {
-        let Some(mut buffer) = staged.buffer else { return Ok(()) };
-        let window = 0..staged.range.len() as usize;
-        write_whole(&self.device, staged.range.start(), &mut buffer, window).await
+    /// Writes what was staged, or an [`Incoming`](super::Incoming) write whose data is all there; [`IoError::Misaligned`] if bytes of it
+    /// are missing.
+    pub async fn commit<W>(&self, write: W) -> Result<(), IoError>
+    where
+        W: TryInto<Staged>,
+        IoError: From<W::Error>,
+    {
+        let Staged { unwritten, bytes, command } = write.try_into()?;
+        let done = self.write_down(unwritten).await;
+        self.end(command, CommandKind::Write, bytes, done)
+    }
+
+    async fn write_down(&self, unwritten: Option<Unwritten>) -> Result<(), IoError> {
+        let Some(Unwritten { range, mut buffer, at }) = unwritten else { return Ok(()) };
+        let _write = self.seat.enter(range).await;
+        write_whole(&self.device, range.start(), &mut buffer, at..at + range.len() as usize).await
     }
 
     /// Writes `from`, in any number of pieces, to the range.
@@ -131,15 +224,24 @@ impl DiskQueue {
 
     /// Makes everything that was answered before durable.
     pub async fn flush(&self) -> Result<(), IoError> {
-        self.device.flush().await
+        let command = self.begin();
+        let done = self.device.flush().await;
+        self.end(command, CommandKind::Flush, 0, done)
     }
 
     /// Says that the range is not needed. A device that cannot give space back keeps it, which is no error.
     pub async fn discard(&self, range: ByteRange) -> Result<(), IoError> {
+        let command = self.begin();
+        let done = self.give_back(range).await;
+        self.end(command, CommandKind::Discard, range.len(), done)
+    }
+
+    async fn give_back(&self, range: ByteRange) -> Result<(), IoError> {
         self.check(range)?;
         if !self.device.info().can_discard {
             return Ok(());
         }
+        let _write = self.seat.enter(range).await;
         match self.device.discard(range).await {
             Err(IoError::Unsupported) => Ok(()),
             other => other,
@@ -153,8 +255,15 @@ impl DiskQueue {
 
     /// Makes the range read as zeros.
     pub async fn write_zeroes(&self, range: ByteRange, space: Zeroes, how: Zeroing) -> Result<(), IoError> {
+        let command = self.begin();
+        let done = self.zero(range, space, how).await;
+        self.end(command, CommandKind::WriteZeroes, range.len(), done)
+    }
+
+    async fn zero(&self, range: ByteRange, space: Zeroes, how: Zeroing) -> Result<(), IoError> {
         self.check(range)?;
         if self.can_zero_fast() {
+            let _write = self.seat.enter(range).await;
             match self.device.write_zeroes(range, space).await {
                 Err(IoError::Unsupported) => {}
                 other => return other,
@@ -163,8 +272,9 @@ impl DiskQueue {
         if how == Zeroing::OnlyFast {
             return Err(IoError::Unsupported);
         }
-        for piece in range.pieces(ZEROED_AT_ONCE) {
-            self.write(piece, &[zeros(piece.len() as usize)]).await?;
+        for piece in range.pieces(MOST_ZEROS as u64) {
+            let unwritten = self.take_over(piece, &[zeros(piece.len() as usize)]).await?;
+            self.write_down(unwritten).await?;
         }
         Ok(())
     }
@@ -172,6 +282,7 @@ impl DiskQueue {
     /// Which parts of the range hold data; at least one extent. On an encrypted disk all of it does: a hole in the cipher text is not a
     /// zero in the plain text.
     pub async fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, IoError> {
+        let _command = self.begin();
         self.check(range)?;
         match self.cipher {
             Some(_) => Ok(vec![Extent { len: range.len(), is_hole: false }]),
@@ -189,26 +300,10 @@ impl DiskQueue {
     }
 
     /// The one pass over a write's data.
-    fn transform(&self, range: ByteRange, from: &[Segment], to: Segment) {
+    pub(super) fn transform(&self, range: ByteRange, from: &[Segment], to: Segment) {
         match &self.cipher {
             Some(cipher) => cipher.encrypt(range, from, to),
             None => copy(from, to),
         }
     }
-}
-
-fn copy(from: &[Segment], to: Segment) {
-    let mut at = 0;
-    for piece in from {
-        let to = to.part(at, piece.len());
-        // SAFETY: both are mapped and equally long; the device's memory and the buffers never overlap a client's segment.
-        unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), to.as_ptr(), piece.len()) };
-        at += piece.len();
-    }
-}
-
-fn zeros(len: usize) -> Segment {
-    let bytes = &ZEROS[..len];
-    // SAFETY: static memory, which is always mapped; the source of a write is only read.
-    unsafe { Segment::new(std::ptr::NonNull::from(bytes).cast(), bytes.len()) }
 }

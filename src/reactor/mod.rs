@@ -36,7 +36,7 @@ pub use offload::offload;
 pub use ring::{Ring, RingFeatures};
 pub use socket::{SendBatch, Socket};
 pub use stats::ReactorStats;
-pub use sync::{Event, Handoff, WaitList};
+pub use sync::{Event, Flight, Handoff, InFlight, WaitList};
 pub use task::yield_now;
 
 use mailbox::{Mailbox, Message};
@@ -120,6 +120,7 @@ pub struct StartReport {
 pub struct Reactor(Rc<Core>);
 
 struct Core {
+    number: usize,
     // The ring comes first: it is dropped before the buffers that the kernel knows.
     ring: Ring,
     buffers: Rc<BufferPool>,
@@ -149,6 +150,7 @@ impl Reactor {
         }
         let clock = Clock::get();
         Ok(Self(Rc::new(Core {
+            number: core,
             ring,
             buffers: BufferPool::new(arena),
             tasks: Executor::new(task::enrol(&mailbox)),
@@ -164,6 +166,11 @@ impl Reactor {
     /// Adds a task. It lives until it is finished; a reactor stops only when all its tasks are.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.0.tasks.spawn(task);
+    }
+
+    /// The handle for other threads.
+    pub fn remote(&self) -> Remote {
+        Remote { core: self.0.number, mailbox: self.0.mailbox.clone(), stats: self.0.stats.clone() }
     }
 
     /// The ring.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 /// Tasks that wait for a condition that somebody else makes true.
@@ -99,9 +100,136 @@ impl Event {
     }
 }
 
+/// Counts what is in flight, so that somebody can wait for what began before a moment while new work goes on.
+///
+/// Two epochs are counted: [`InFlight::drain`] lets what begins from then on count in the other one and waits until nothing is left in the
+/// old one. Drains that come while one is under way share the next.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    counts: [Cell<u32>; 2],
+    /// The epoch in which new work counts.
+    current: Cell<u8>,
+    /// How often the epoch was changed.
+    flips: Cell<u64>,
+    /// How many of the changes have nothing left in their old epoch.
+    settled: Cell<u64>,
+    /// The change that somebody waits for.
+    wanted: Cell<u64>,
+    waiting: WaitList,
+}
+
+/// Something in flight, until it is dropped.
+#[derive(Debug)]
+#[must_use = "what is in flight is counted until this is dropped"]
+pub struct Flight {
+    among: Rc<InFlight>,
+    epoch: u8,
+}
+
+impl InFlight {
+    /// Something begins.
+    #[inline]
+    pub fn begin(self: &Rc<Self>) -> Flight {
+        let epoch = self.current.get();
+        let count = &self.counts[usize::from(epoch)];
+        count.set(count.get() + 1);
+        Flight { among: self.clone(), epoch }
+    }
+
+    /// How much is in flight.
+    pub fn count(&self) -> u32 {
+        self.counts.iter().map(Cell::get).sum()
+    }
+
+    /// Waits until everything that began before this call has ended.
+    pub fn drain(&self) -> impl Future<Output = ()> + '_ {
+        let target = self.flips.get() + 1;
+        self.wanted.set(target);
+        if self.settled.get() == self.flips.get() {
+            self.flip();
+        }
+        self.waiting.until(move || (self.settled.get() >= target).then_some(()))
+    }
+
+    fn flip(&self) {
+        let old = self.current.get();
+        self.current.set(1 - old);
+        self.flips.set(self.flips.get() + 1);
+        if self.counts[usize::from(old)].get() == 0 {
+            self.settle();
+        }
+    }
+
+    fn settle(&self) {
+        self.settled.set(self.flips.get());
+        self.waiting.wake_all();
+        if self.wanted.get() > self.flips.get() {
+            self.flip();
+        }
+    }
+
+    #[inline]
+    fn end(&self, epoch: u8) {
+        let count = &self.counts[usize::from(epoch)];
+        count.set(count.get() - 1);
+        if epoch != self.current.get() && count.get() == 0 {
+            self.settle();
+        }
+    }
+}
+
+impl Drop for Flight {
+    #[inline]
+    fn drop(&mut self) {
+        self.among.end(self.epoch);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_done(future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        future.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_drain_waits_for_what_began_before_it_and_for_nothing_else() {
+        let in_flight = Rc::new(InFlight::default());
+        assert!(is_done(pin!(in_flight.drain())));
+        let (old, older) = (in_flight.begin(), in_flight.begin());
+        let mut first = pin!(in_flight.drain());
+        let new = in_flight.begin();
+        drop(older);
+        assert!(!is_done(first.as_mut()));
+        // Comes while the first is under way, and waits for what began in between.
+        let mut second = pin!(in_flight.drain());
+        let third = pin!(in_flight.drain());
+        let newest = in_flight.begin();
+        drop(old);
+        assert!(is_done(first));
+        assert!(!is_done(second.as_mut()));
+        drop(newest);
+        drop(new);
+        assert!(is_done(second));
+        assert!(is_done(third));
+        assert_eq!(in_flight.count(), 0);
+        assert!(is_done(pin!(in_flight.drain())));
+    }
+
+    #[test]
+    fn a_forgotten_drain_holds_up_no_other() {
+        let in_flight = Rc::new(InFlight::default());
+        let old = in_flight.begin();
+        drop(in_flight.drain());
+        drop(in_flight.drain());
+        drop(old);
+        let last = in_flight.begin();
+        let mut drain = pin!(in_flight.drain());
+        assert!(!is_done(drain.as_mut()));
+        drop(last);
+        assert!(is_done(drain));
+    }
     use std::pin::pin;
     use std::task::Context;
 
