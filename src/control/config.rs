@@ -14,7 +14,8 @@ use thiserror::Error;
 use crate::crypto::xts::{Kernel, UnknownKernel};
 use crate::device::{DeviceConfig, DeviceError, SharedDevice};
 use crate::disk::{Disk, DiskConfig, DiskError, Encryption};
-use crate::export::nbd::{ListenAddress, NbdConfig, NbdError};
+use crate::export::nbd::{NbdConfig, NbdError};
+use crate::export::stream::ListenAddress;
 use crate::reactor::{ReactorConfig, allowed_cpus};
 
 /// The whole configuration.

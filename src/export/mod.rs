@@ -3,3 +3,4 @@
 
 pub mod nbd;
 pub mod nvme_tcp;
+pub mod stream;

@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::memory::{Arena, Buffer};
 
@@ -41,6 +41,8 @@ pub(super) enum Keep {
     Nothing,
     Buffer(Buffer),
     Send(Box<SendBatch>),
+    /// The provided buffer that the kernel picked.
+    Selected(u16),
 }
 
 /// A row of the operation table.
@@ -115,6 +117,7 @@ pub struct Ring {
     eventfd_armed: Cell<bool>,
     eventfd_fired: Cell<bool>,
     free_files: RefCell<Vec<u32>>,
+    buffer_groups: Cell<u16>,
     features: RingFeatures,
 }
 
@@ -138,6 +141,7 @@ impl Ring {
             eventfd_armed: Cell::new(false),
             eventfd_fired: Cell::new(false),
             free_files: RefCell::new(free_files),
+            buffer_groups: Cell::new(0),
             features,
         })
     }
@@ -197,6 +201,26 @@ impl Ring {
         Operation { ring: self, entry: Some(entry), keep, row: None, storage: true, bytes }
     }
 
+    /// A number for a group of provided buffers that is not in use.
+    pub(super) fn next_buffer_group(&self) -> u16 {
+        self.buffer_groups.replace(self.buffer_groups.get().wrapping_add(1))
+    }
+
+    /// Makes a ring of provided buffers known to the kernel.
+    ///
+    /// # Safety
+    /// The page at `at` has room for `entries` entries and stays mapped and unmoved until the group is unregistered.
+    pub(super) unsafe fn register_buffer_group(&self, at: *const u8, entries: u16, group: u16) -> io::Result<()> {
+        let address = at.expose_provenance() as u64;
+        // SAFETY: the caller keeps the page.
+        unsafe { self.uring.borrow().submitter().register_buf_ring_with_flags(address, entries, group, 0) }
+    }
+
+    /// Takes a ring of provided buffers back.
+    pub(super) fn unregister_buffer_group(&self, group: u16) -> io::Result<()> {
+        self.uring.borrow().submitter().unregister_buf_ring(group)
+    }
+
     /// Submits what was queued and takes in what was completed; returns how many completions there were.
     pub(super) fn turn(&self) -> io::Result<usize> {
         if self.in_flight.get() == 0 && !self.eventfd_armed.get() {
@@ -246,7 +270,8 @@ impl Ring {
                     self.eventfd_fired.set(true);
                 }
                 row => {
-                    self.complete(row as usize, completion.result());
+                    let selected = cqueue::buffer_select(completion.flags());
+                    self.complete(row as usize, completion.result(), selected);
                     done += 1;
                 }
             }
@@ -254,12 +279,13 @@ impl Ring {
         done
     }
 
-    fn complete(&self, index: usize, result: i32) {
+    fn complete(&self, index: usize, result: i32, selected: Option<u16>) {
         let mut ops = self.ops.borrow_mut();
         let row = std::mem::replace(&mut ops[index], Row::Unused);
         self.in_flight.set(self.in_flight.get() - 1);
         let was_storage = match row {
             Row::InFlight { waker, keep, storage } => {
+                let keep = selected.map_or(keep, Keep::Selected);
                 ops[index] = Row::Done { result, keep };
                 drop(ops);
                 waker.wake();

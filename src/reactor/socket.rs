@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use io_uring::opcode;
+use io_uring::{opcode, squeue};
 
 use crate::memory::Buffer;
 
@@ -40,6 +40,19 @@ impl Socket {
             *buffer = back;
         }
         result
+    }
+
+    /// Receives up to `len` bytes into a provided buffer of the group; gives the buffer that the kernel picked, which it may also have done when it
+    /// reports an error or the end.
+    pub(super) async fn receive_selected(&self, group: u16, len: usize) -> (io::Result<usize>, Option<u16>) {
+        let entry = on_file!(self.file, |fd| {
+            opcode::Recv::new(fd, std::ptr::null_mut(), len as u32).buf_group(group).build()
+        });
+        let entry = entry.flags(squeue::Flags::BUFFER_SELECT);
+        // SAFETY: the entry names no memory: the kernel takes a buffer of the group, which its owner keeps.
+        let (result, keep) = unsafe { self.reactor.ring().operation(entry, Keep::Nothing) }.await;
+        let selected = if let Keep::Selected(id) = keep { Some(id) } else { None };
+        (result, selected)
     }
 
     /// Sends the whole batch and empties it. On an error the batch is empty too: the stream is broken.

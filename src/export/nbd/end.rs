@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::export::stream::LinkEnd;
+
 use super::request::MAX_PAYLOAD;
 
 /// Why a connection ended.
@@ -41,6 +43,32 @@ impl EndReason {
     /// Whether this is how connections are meant to end.
     pub(super) fn is_orderly(&self) -> bool {
         matches!(self, Self::Disconnected | Self::Closed | Self::Aborted | Self::ServerStops)
+    }
+}
+
+impl LinkEnd for EndReason {
+    fn closed() -> Self {
+        Self::Closed
+    }
+
+    fn server_stops() -> Self {
+        Self::ServerStops
+    }
+
+    fn slow_handshake(seconds: u64) -> Self {
+        Self::SlowHandshake(seconds)
+    }
+
+    fn stalled_request(seconds: u64) -> Self {
+        Self::StalledRequest(seconds)
+    }
+
+    fn stalled_replies(seconds: u64) -> Self {
+        Self::StalledReplies(seconds)
+    }
+
+    fn send_failed(error: io::Error) -> Self {
+        Self::Send(error)
     }
 }
 

@@ -9,9 +9,9 @@ use zerocopy::IntoBytes;
 
 use crate::reactor::SendBatch;
 
+use super::Link;
 use super::end::{EndReason, Violation};
 use super::exports::{Export, Exports};
-use super::link::Link;
 use super::option::{InfoRequest, Malformed, MetaContextRequest, whole_string};
 use super::receiver::Receiver;
 use super::request::{MAX_PAYLOAD, Negotiated};

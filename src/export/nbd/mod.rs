@@ -15,18 +15,13 @@
 //! What always holds: a client can end its own connection and nothing else; it holds at most its share of the reactor's buffers; a request
 //! that is not in the disk's sectors is refused and changes nothing; nothing is logged or allocated for a request at steady state.
 
-mod acceptor;
-mod admission;
 mod config;
 mod end;
 mod exports;
 mod handshake;
-mod link;
-mod listener;
 mod option;
 mod receiver;
 mod refusal;
-mod replies;
 mod request;
 mod server;
 mod session;
@@ -34,14 +29,13 @@ mod shard;
 mod slot;
 mod wire;
 
-use std::io;
-use std::path::PathBuf;
-
 use thiserror::Error;
 
 use crate::disk::DiskError;
 
-pub use config::{ListenAddress, NbdConfig, NbdExportConfig};
+use super::stream::{self, ListenError};
+
+pub use config::{NbdConfig, NbdExportConfig};
 pub use server::NbdServer;
 
 /// Why the NBD export does not start.
@@ -50,26 +44,12 @@ pub enum NbdError {
     /// The configuration cannot be served.
     #[error("nbd: {0}")]
     Config(String),
-    /// The address cannot be had.
-    #[error("nbd: cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: String,
-        /// What the kernel answered.
-        source: io::Error,
-    },
-    /// Something else is at the path.
-    #[error("nbd: {path} is taken by {by}; stop it or choose another path")]
-    Occupied {
-        /// The path.
-        path: PathBuf,
-        /// What is there.
-        by: String,
-    },
+    /// It cannot listen.
+    #[error("nbd: {0}")]
+    Listen(#[from] ListenError),
     /// A reactor cannot open a disk.
     #[error("nbd: {0}")]
     Disk(#[from] DiskError),
-    /// The accept thread cannot be started.
-    #[error("nbd: cannot start the accept thread: {0}")]
-    Thread(io::Error),
 }
+
+type Link = stream::Link<end::EndReason>;

@@ -9,11 +9,12 @@ use std::rc::Rc;
 
 use zerocopy::FromBytes;
 
+use crate::export::stream::Phase;
 use crate::memory::{Buffer, Segment};
 use crate::reactor::{WaitList, yield_now};
 
+use super::Link;
 use super::end::EndReason;
-use super::link::{Link, Phase};
 use super::session::PIECE;
 
 /// The usual buffer: small, so that it stays in the cache.

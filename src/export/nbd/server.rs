@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::disk::Disk;
+use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener};
 use crate::reactor::Remote;
 
 use super::NbdError;
-use super::acceptor::Acceptor;
-use super::admission::Connections;
-use super::config::{ListenAddress, NbdConfig};
+use super::config::NbdConfig;
 use super::exports::Exports;
-use super::listener::Listener;
 use super::shard::Shard;
 
 /// Numbers for servers, so that several can share a reactor.
@@ -53,7 +51,11 @@ impl NbdServer {
             most.push(reactor.call(move |reactor| Shard::open(reactor, number, &config, &exports))?);
         }
         server.connections = Connections::new(config.max_connections, &most);
-        server.acceptor = Some(Acceptor::start(number, listeners, reactors.to_vec(), server.connections.clone())?);
+        let reactors = reactors.to_vec();
+        let deliver = move |arrival: Arrival| {
+            reactors[arrival.admission.reactor()].post(move |_| Shard::arrive(number, arrival));
+        };
+        server.acceptor = Some(Acceptor::start("nbd", listeners, server.connections.clone(), deliver)?);
         for address in &server.addresses {
             info!("nbd listens on {address}");
         }

@@ -8,18 +8,17 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::disk::DiskQueue;
+use crate::export::stream::{Phase, Replies, Share};
 use crate::memory::{PAGE, Segment};
 use crate::reactor::{Event, Handoff};
 
+use super::Link;
 use super::end::EndReason;
 use super::exports::Exports;
 use super::handshake::Chosen;
-use super::link::{Link, Phase};
 use super::receiver::{Lent, Receiver};
 use super::refusal::Refusal;
-use super::replies::Replies;
 use super::request::{Action, Command, Decoded, Negotiated, decode};
-use super::shard::Share;
 use super::slot;
 use super::wire::{self, command};
 
@@ -68,7 +67,7 @@ pub(super) struct Session {
     pub(super) disk: Rc<DiskQueue>,
     pub(super) negotiated: Negotiated,
     pub(super) lent: Rc<Lent>,
-    pub(super) replies: Replies,
+    pub(super) replies: Replies<EndReason>,
     pub(super) tally: Tally,
     share: Rc<Share>,
     slots: Vec<Slot>,

@@ -1,9 +1,8 @@
 //! A server's part on one reactor: a queue on each export's disk, the connections served here, and their watchdog.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,33 +12,20 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::disk::{DiskError, DiskQueue};
+use crate::export::stream::{Arrival, LOOKS_UNTIL_STALLED, Patience, Share};
 use crate::reactor::{Event, Reactor, Socket};
 
-use super::admission::Admission;
+use super::Link;
 use super::config::NbdConfig;
 use super::end::EndReason;
 use super::exports::Exports;
 use super::handshake::Handshake;
-use super::link::{LOOKS_UNTIL_STALLED, Link, Patience};
 use super::receiver::{LARGE, Receiver};
 use super::session::Session;
 
 thread_local! {
     /// The shards of this reactor, by the number of their server.
     static SHARDS: RefCell<HashMap<u64, Rc<Shard>>> = RefCell::default();
-}
-
-/// How the buffers of a reactor are shared out among its connections.
-pub(super) struct Share {
-    pool_bytes: usize,
-    connections: Cell<usize>,
-}
-
-impl Share {
-    /// What each connection may hold; as much again is left for those that come.
-    pub(super) fn bytes(&self) -> usize {
-        self.pool_bytes / (self.connections.get() + 1)
-    }
 }
 
 pub(super) struct Shard {
@@ -51,13 +37,6 @@ pub(super) struct Shard {
     patience: Patience,
     slots: u16,
     stopped: Event,
-}
-
-/// A connection that was accepted, on its way to a reactor.
-pub(super) struct Arrival {
-    pub(super) socket: OwnedFd,
-    pub(super) peer: String,
-    pub(super) admission: Admission,
 }
 
 impl Shard {
@@ -76,7 +55,7 @@ impl Shard {
             exports: exports.clone(),
             queues,
             links: RefCell::default(),
-            share: Rc::new(Share { pool_bytes, connections: Cell::new(0) }),
+            share: Rc::new(Share::new(pool_bytes)),
             patience: Patience { handshake_s: config.handshake_timeout_s, stall_s: config.stall_timeout_s },
             slots: config.iodepth as u16,
             stopped: Event::default(),
@@ -128,7 +107,7 @@ impl Shard {
         let socket = Socket::new(&self.reactor, arrival.socket);
         let link = Rc::new(Link::new(&self.reactor, socket, arrival.peer));
         self.links.borrow_mut().push(link.clone());
-        self.share.connections.set(self.share.connections.get() + 1);
+        self.share.join();
         let mut receiver = Receiver::new(&link).await;
         match Handshake::new(&link, &mut receiver, &self.exports).run().await {
             Err(reason) => {
@@ -146,7 +125,7 @@ impl Shard {
             }
         }
         drop(receiver);
-        self.share.connections.set(self.share.connections.get() - 1);
+        self.share.leave();
         self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, &link));
         drop(link);
         drop(arrival.admission);

@@ -113,7 +113,7 @@ impl Served<'_> {
     async fn accept(&self, cookie: u64) {
         let replies = &self.session.replies;
         replies.turn(self.index).await;
-        replies.push(&simple(cookie, 0), &[], self.reserved);
+        replies.push(simple(cookie, 0).as_bytes(), &[], self.reserved);
     }
 
     async fn refuse(&self, cookie: u64, refusal: Refusal) {
@@ -121,7 +121,7 @@ impl Served<'_> {
         add(&self.session.tally.errors, 1);
         replies.turn(self.index).await;
         if !self.session.negotiated.structured {
-            return replies.push(&simple(cookie, refusal.error), &[], self.reserved);
+            return replies.push(simple(cookie, refusal.error).as_bytes(), &[], self.reserved);
         }
         let length = size_of::<wire::ErrorChunk>() - size_of::<wire::Chunk>() + refusal.why.len();
         let error = wire::ErrorChunk {
@@ -129,7 +129,7 @@ impl Served<'_> {
             error: refusal.error.into(),
             message_length: (refusal.why.len() as u16).into(),
         };
-        replies.push(&error, refusal.why.as_bytes(), self.reserved);
+        replies.push(error.as_bytes(), refusal.why.as_bytes(), self.reserved);
     }
 
     async fn read(&self, command: Command) {
@@ -144,9 +144,9 @@ impl Served<'_> {
         session.replies.turn(self.index).await;
         if session.negotiated.structured {
             let header = data_chunk(command.cookie, chunk::FLAG_DONE, range);
-            session.replies.push_data(&header, buffer, len, self.reserved);
+            session.replies.push_data(header.as_bytes(), buffer, 0..len, &[], self.reserved);
         } else {
-            session.replies.push_data(&simple(command.cookie, 0), buffer, len, self.reserved);
+            session.replies.push_data(simple(command.cookie, 0).as_bytes(), buffer, 0..len, &[], self.reserved);
         }
     }
 
@@ -189,12 +189,12 @@ impl Served<'_> {
         if session.negotiated.structured {
             let flags = if ends { chunk::FLAG_DONE } else { 0 };
             let header = data_chunk(cookie, flags, piece);
-            session.replies.push_part(self.index, header.as_bytes(), buffer, len);
+            session.replies.push_part(self.index, header.as_bytes(), buffer, len, &[]);
         } else if begins {
             session.replies.begin_exclusive(self.index);
-            session.replies.push_part(self.index, simple(cookie, 0).as_bytes(), buffer, len);
+            session.replies.push_part(self.index, simple(cookie, 0).as_bytes(), buffer, len, &[]);
         } else {
-            session.replies.push_part(self.index, &[], buffer, len);
+            session.replies.push_part(self.index, &[], buffer, len, &[]);
         }
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Served<'_> {
             context: ALLOCATION_ID.into(),
         };
         self.session.replies.turn(self.index).await;
-        self.session.replies.push(&header, payload, self.reserved);
+        self.session.replies.push(header.as_bytes(), payload, self.reserved);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::crypto::xts::SectorSize;
 use crate::device::{DeviceConfig, DeviceKind, SharedDevice, Size};
 use crate::disk::Disk;
 
+use super::auth::HostPolicy;
 use super::controller::{Admin, Answer, Controller, EndCause, EndQueue};
 use super::subsystem::{
     ConnectRefusal, Connected, DISCOVERY_NQN, Host, Limits, Namespace, NamespaceOptions, Nqn, Subsystem, Subsystems,
@@ -42,8 +43,13 @@ pub(super) fn nqn(host: &str) -> Nqn {
     format!("nqn.2014-08.org.example:{host}").parse().expect("an NQN")
 }
 
+/// What a host has to do that has to authenticate.
+pub(super) fn policy(name: &str) -> Arc<HostPolicy> {
+    Arc::new(HostPolicy::example(nqn(name).as_str()))
+}
+
 pub(super) fn host(name: &str) -> Host {
-    Host { name: name.to_owned(), nqn: nqn(name), id: None, must_authenticate: false }
+    Host { name: name.to_owned(), nqn: nqn(name), id: None, authentication: None }
 }
 
 /// What ended a queue, if something did.

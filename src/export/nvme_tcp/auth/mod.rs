@@ -178,8 +178,8 @@ impl Authenticator {
         self.authenticated
     }
 
-    /// Whether a transaction is under way, which must not last for ever.
-    pub fn is_under_way(&self) -> bool {
+    #[cfg(test)]
+    fn is_under_way(&self) -> bool {
         !matches!(self.state, State::Idle)
     }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::super::auth::HostPolicy;
 use super::super::controller::{Controller, QueueHandle};
 use super::super::wire::fabrics::{Connect, ConnectData, connect};
 use super::super::wire::status::Status;
@@ -54,16 +55,19 @@ pub struct Connected {
     pub sq_flow_control: bool,
     /// The host as the account knows it; none at the discovery subsystem, which everybody may ask.
     pub host: Option<Arc<Host>>,
-    /// Whether the host has to authenticate on this queue before anything else.
-    pub must_authenticate: bool,
 }
 
 impl Connected {
+    /// How the host has to authenticate on this queue before anything else.
+    pub fn authentication(&self) -> Option<&Arc<HostPolicy>> {
+        self.host.as_ref()?.authentication.as_ref()
+    }
+
     /// Dword 0 of the completion (Base section 6.3, Figure "Connect Response").
     pub fn result(&self) -> u64 {
         /// Authentication is required: by an Authentication Transaction (AUTHREQ.ATR).
         const AUTHENTICATION_TRANSACTION: u64 = 1 << 17;
-        u64::from(self.controller.id()) | if self.must_authenticate { AUTHENTICATION_TRANSACTION } else { 0 }
+        u64::from(self.controller.id()) | if self.authentication().is_some() { AUTHENTICATION_TRANSACTION } else { 0 }
     }
 }
 
@@ -131,7 +135,6 @@ impl Wanted {
             queue_id: self.queue_id,
             entries: self.entries,
             sq_flow_control: self.sq_flow_control,
-            must_authenticate: host.as_ref().is_some_and(|host| host.must_authenticate),
             host,
         }
     }

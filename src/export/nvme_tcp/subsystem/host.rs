@@ -1,5 +1,8 @@
 //! Hosts: who may connect. An instance of the account, known by its NQN.
 
+use std::sync::Arc;
+
+use super::super::auth::HostPolicy;
 use super::name::Nqn;
 
 /// A host identifier (Base section 5.27.1.25): the holder of reservations.
@@ -14,7 +17,7 @@ impl HostId {
 }
 
 /// A host that an account lets in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Host {
     /// The name that operators use.
     pub name: String,
@@ -22,6 +25,6 @@ pub struct Host {
     pub nqn: Nqn,
     /// The identifier that it has to connect with; any, if there is none.
     pub id: Option<HostId>,
-    /// Whether it has to prove who it is before anything else.
-    pub must_authenticate: bool,
+    /// How it has to prove who it is before anything else; it need not, if there is nothing here.
+    pub authentication: Option<Arc<HostPolicy>>,
 }

@@ -317,7 +317,7 @@ impl Subsystem {
             controller.add_queue(wanted)?;
             return Ok(wanted.connected(controller.clone(), Some(host)));
         }
-        let is_proven = !host.must_authenticate;
+        let is_proven = host.authentication.is_none();
         if is_proven {
             state.check_identity(&wanted.host, wanted.host_id)?;
         }

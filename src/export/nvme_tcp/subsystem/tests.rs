@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::controller::EndCause;
-use super::super::testing::{ACCOUNT, Asking, Ended, Wish, World, disk, done, host, nqn};
+use super::super::testing::{ACCOUNT, Asking, Ended, Wish, World, disk, done, host, nqn, policy};
 use super::super::wire::property::cc;
 use super::super::wire::status::Status;
 use super::*;
@@ -27,11 +27,11 @@ fn a_host_that_is_let_in_gets_a_controller() {
     assert_eq!(connected.result(), u64::from(connected.controller.id()));
     assert_eq!(connected.controller.host(), &nqn("a"));
     assert_eq!(world.subsystem.controllers().len(), 1);
-    let strict = Host { must_authenticate: true, ..host("strict") };
+    let strict = Host { authentication: Some(policy("strict")), ..host("strict") };
     world.subsystems.add_host(ACCOUNT, strict).expect("let in");
     let connected = Wish::of("strict").connect(&world, Arc::default(), Instant::now());
     let connected = connected.unwrap_or_else(|e| panic!("{e:?}"));
-    assert!(connected.must_authenticate);
+    assert!(connected.authentication().is_some());
     assert_eq!(connected.result() >> 16, 0b10, "AUTHREQ.ATR");
 }
 
@@ -102,7 +102,10 @@ fn two_machines_with_one_identity_do_not_get_in_together() {
 #[test]
 fn a_name_that_was_not_proven_keeps_nobody_out() {
     let world = World::new();
-    world.subsystems.add_host(ACCOUNT, Host { must_authenticate: true, ..host("strict") }).expect("let in");
+    world
+        .subsystems
+        .add_host(ACCOUNT, Host { authentication: Some(policy("strict")), ..host("strict") })
+        .expect("let in");
     let connect = |wish: Wish| Asking::new(&world, &wish).unwrap_or_else(|e| panic!("{e:?}"));
     let stranger = connect(Wish { host_id: [9; 16], ..Wish::of("strict") });
     let thief = connect(Wish { host_id: [b'a'; 16], ..Wish::of("strict") });

@@ -4,6 +4,7 @@
 //! ("TCP"). Nothing here decides anything: values are only named.
 
 pub mod command;
+pub mod dataset;
 pub mod event;
 pub mod fabrics;
 pub mod feature;
@@ -12,4 +13,5 @@ pub mod log_page;
 pub mod opcode;
 pub mod pdu;
 pub mod property;
+pub mod reservation;
 pub mod status;

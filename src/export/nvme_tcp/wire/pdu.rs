@@ -50,8 +50,8 @@ pub enum FatalError {
     HeaderDigestError = 0x03,
     /// Data outside of what the R2T asked for, or out of order.
     DataOutOfRange = 0x04,
-    /// More data than the limits allow.
-    R2tLimitExceeded = 0x05,
+    /// More data, or more R2Ts, than the limits allow.
+    LimitExceeded = 0x05,
     /// A parameter that is not supported; the information names its byte.
     UnsupportedParameter = 0x06,
 }

@@ -66,6 +66,8 @@ statuses! {
     KEEP_ALIVE_INVALID = 0, 0x1A, "keep alive timeout invalid";
     /// Command Aborted due to Preempt and Abort.
     ABORTED_PREEMPT = 0, 0x1B, "aborted by preempt and abort";
+    /// Namespace is Write Protected.
+    NAMESPACE_WRITE_PROTECTED = 0, 0x20, "namespace is write protected";
     /// Transient Transport Error.
     TRANSIENT_TRANSPORT_ERROR = 0, 0x22, "transient transport error";
     /// LBA Out of Range (NVM section 4.1.4.1).

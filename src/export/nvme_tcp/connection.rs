@@ -1,0 +1,613 @@
+//! One connection, which is one queue: a reader that cuts the stream into commands and hands them to slots, the slots, and a sender.
+//!
+//! What bounds a host: it has at most as many commands under way as its queue has entries, at most twice as many answers unsent, and holds at
+//! most its share of the reactor's buffers (but one command always goes through). Above any of these the reader takes no more from the
+//! socket; nothing fails, and no other connection notices. Slots are made when the host first uses so many at once, and stay.
+//!
+//! Sources: TCP sections 3.3 (capsules and data), 3.5 (errors), 3.6 (PDUs); Base section 3.3.3 (queue entries).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::export::stream::{Phase, Replies};
+use crate::memory::{Buffer, PAGE};
+use crate::reactor::{Event, Handoff, WaitList};
+
+use super::attached::HostView;
+use super::auth::Authenticator;
+use super::controller::Controller;
+use super::digest::{Crc, DIGEST_BYTES, Digests};
+use super::end::{EndReason, Violation};
+use super::receiver::{Body, Receiver};
+use super::shard::Shard;
+use super::slot;
+use super::subsystem::Connected;
+use super::transfer::Transfers;
+use super::wire::command::{Command, Completion, Fuse, sgl};
+use super::wire::opcode;
+use super::wire::pdu::{self, CapsuleCmd, CapsuleResp, CommonHeader, flags, kind};
+use super::wire::status::Status;
+use super::{LARGEST_TRANSFER, Link};
+
+/// Unsent answers, as a multiple of the slots, above which no more commands are taken.
+const UNSENT_PER_SLOT: usize = 2;
+/// Room for answers at the start; it grows with what the host has under way.
+const ROOM_AT_START: usize = 8;
+/// Commands of a connection that is no queue yet: it has to connect first.
+const SLOTS_BEFORE_CONNECT: u16 = 1;
+
+/// What the connection is once its Connect command was accepted.
+pub(super) struct Queue {
+    pub(super) id: u16,
+    pub(super) entries: u16,
+    pub(super) controller: Arc<Controller>,
+    /// SQ flow control is on: completions carry the head, and the SUCCESS flag must not replace them.
+    pub(super) sq_flow_control: bool,
+    /// What the host sees.
+    pub(super) view: Rc<HostView>,
+    /// For a host that has to authenticate.
+    pub(super) authenticator: Option<RefCell<Authenticator>>,
+}
+
+impl Queue {
+    pub(super) fn new(shard: &Shard, connected: Connected) -> Self {
+        let view = shard.view(&connected.controller);
+        let policy = connected.authentication().cloned();
+        let Connected { controller, queue_id, entries, sq_flow_control, .. } = connected;
+        let nqn: Arc<str> = controller.subsystem().map_or("", |subsystem| subsystem.nqn().as_str()).into();
+        let authenticator = policy.map(|policy| RefCell::new(Authenticator::new(policy, nqn)));
+        Self { id: queue_id, entries, controller, sq_flow_control, view, authenticator }
+    }
+
+    /// Whether the host is who it says, as far as it has to prove that.
+    pub(super) fn is_authentic(&self) -> bool {
+        self.authenticator.as_ref().is_none_or(|authenticator| authenticator.borrow().is_authenticated())
+    }
+}
+
+/// What a slot is given.
+pub(super) enum Work {
+    Run(Arrived),
+    /// A fused compare and write.
+    Fused(Arrived, Arrived),
+    /// The connection ends.
+    End,
+}
+
+/// A command and the data that came with it.
+pub(super) struct Arrived {
+    pub(super) command: Command,
+    pub(super) data: Body,
+    /// The data digest fits, if there is one.
+    pub(super) intact: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Slot {
+    /// With the bytes of the share that the work holds.
+    pub(super) work: Handoff<(Work, usize)>,
+    /// The command identifiers that the slot works on.
+    cids: Cell<(u16, Option<u16>)>,
+    /// Woken when data of the slot's transfers has come.
+    pub(super) arrived: WaitList,
+}
+
+/// What a connection has done; for the log.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) commands: Cell<u64>,
+    pub(super) errors: Cell<u64>,
+    pub(super) bytes_read: Cell<u64>,
+    pub(super) bytes_written: Cell<u64>,
+}
+
+pub(super) fn add(counter: &Cell<u64>, more: u64) {
+    counter.set(counter.get() + more);
+}
+
+pub(super) struct Connection {
+    pub(super) link: Rc<Link>,
+    pub(super) shard: Rc<Shard>,
+    pub(super) number: u64,
+    pub(super) listener: usize,
+    pub(super) digests: Digests,
+    /// R2Ts that one command may have outstanding.
+    pub(super) most_r2t: usize,
+    pub(super) replies: Replies<EndReason>,
+    pub(super) transfers: Transfers,
+    pub(super) tally: Tally,
+    queue: RefCell<Option<Rc<Queue>>>,
+    slots: RefCell<Vec<Rc<Slot>>>,
+    free: RefCell<Vec<u16>>,
+    depth: Cell<u16>,
+    sq_head: Cell<u16>,
+    cids: RefCell<CidSet>,
+    fused_first: RefCell<Option<Arrived>>,
+    sender_done: Event,
+}
+
+/// The command identifiers under way: one bit each.
+struct CidSet(Box<[u64]>);
+
+impl Default for CidSet {
+    fn default() -> Self {
+        Self(vec![0; usize::from(u16::MAX) / 64 + 1].into())
+    }
+}
+
+impl CidSet {
+    /// Adds an identifier; false if it is there already.
+    fn insert(&mut self, cid: u16) -> bool {
+        let (word, bit) = (&mut self.0[usize::from(cid / 64)], 1 << (cid % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    fn remove(&mut self, cid: u16) {
+        self.0[usize::from(cid / 64)] &= !(1 << (cid % 64));
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        shard: &Rc<Shard>,
+        link: &Rc<Link>,
+        (number, listener): (u64, usize),
+        digests: Digests,
+        most_r2t: usize,
+    ) -> Rc<Self> {
+        let most = usize::from(shard.queue_depth());
+        let connection = Rc::new(Self {
+            link: link.clone(),
+            shard: shard.clone(),
+            number,
+            listener,
+            digests,
+            most_r2t,
+            replies: Replies::new(link, most, ROOM_AT_START),
+            transfers: Transfers::default(),
+            tally: Tally::default(),
+            queue: RefCell::new(None),
+            slots: RefCell::default(),
+            free: RefCell::default(),
+            depth: Cell::new(SLOTS_BEFORE_CONNECT),
+            sq_head: Cell::new(0),
+            cids: RefCell::default(),
+            fused_first: RefCell::new(None),
+            sender_done: Event::default(),
+        });
+        let sender = connection.clone();
+        link.reactor.spawn(async move {
+            sender.replies.send_all(ROOM_AT_START).await;
+            sender.sender_done.set();
+        });
+        connection
+    }
+
+    /// The address at which the host reached us.
+    pub(super) fn address(&self) -> std::net::SocketAddr {
+        self.shard.address(self.listener)
+    }
+
+    /// What the connection is; nothing before Connect.
+    pub(super) fn queue(&self) -> Option<Rc<Queue>> {
+        self.queue.borrow().clone()
+    }
+
+    /// The connection is a queue from now on.
+    pub(super) fn become_queue(&self, queue: Queue) {
+        self.depth.set(queue.entries);
+        // The Connect command itself was the first entry.
+        self.sq_head.set(1 % queue.entries);
+        let is_authentic = queue.is_authentic();
+        *self.queue.borrow_mut() = Some(Rc::new(queue));
+        if is_authentic {
+            self.authenticated();
+        }
+    }
+
+    /// The host may use the queue: the time in which it had to come so far counts no more.
+    pub(super) fn authenticated(&self) {
+        if self.link.phase.get() == Phase::Handshake {
+            self.link.phase.set(Phase::Serving);
+        }
+    }
+
+    pub(super) fn slot(&self, index: u16) -> Rc<Slot> {
+        self.slots.borrow()[usize::from(index)].clone()
+    }
+
+    /// The slot's commands are answered: their identifiers may be used again. Called before the answer is queued, not after it is sent.
+    pub(super) fn forget_cids(&self, slot: &Slot) {
+        let (cid, second) = slot.cids.get();
+        let mut cids = self.cids.borrow_mut();
+        cids.remove(cid);
+        if let Some(second) = second {
+            cids.remove(second);
+        }
+    }
+
+    /// Puts a slot back.
+    pub(super) fn set_free(&self, index: u16) {
+        self.free.borrow_mut().push(index);
+        self.replies.room.wake_all();
+    }
+
+    /// Serves commands until the connection ends, and then until all of them are answered.
+    pub(super) async fn run(self: &Rc<Self>, receiver: &mut Receiver) {
+        match self.read(receiver).await {
+            EndReason::Violation(violation) => {
+                self.terminate(violation);
+                self.link.give_reason(violation.into());
+            }
+            // Answers still go out to a host that has closed only its side.
+            reason if reason.is_orderly() => self.link.give_reason(reason),
+            reason => self.link.cut(reason),
+        }
+        self.transfers.abandon();
+        self.slots.borrow().iter().for_each(|slot| slot.arrived.wake_all());
+        if let Some(queue) = self.queue() {
+            // Event requests are parked until then.
+            queue.controller.queue_ended(queue.id);
+        }
+        self.replies.room.until(|| (self.free.borrow().len() == self.slots.borrow().len()).then_some(())).await;
+        self.slots.borrow().iter().for_each(|slot| slot.work.give((Work::End, 0)));
+        self.replies.close();
+        self.sender_done.wait().await;
+        self.link.socket.shut_down(std::net::Shutdown::Both);
+    }
+
+    async fn read(self: &Rc<Self>, receiver: &mut Receiver) -> EndReason {
+        // Nobody waits for answers on a cut link: what else was received is not carried out.
+        while !self.link.is_cut() {
+            if let Err(reason) = self.read_pdu(receiver).await {
+                return reason;
+            }
+        }
+        EndReason::Closed
+    }
+
+    async fn read_pdu(self: &Rc<Self>, receiver: &mut Receiver) -> Result<(), EndReason> {
+        let head: [u8; size_of::<CommonHeader>()] = receiver.begin().await?;
+        let common = CommonHeader::read_from_bytes(&head).expect("as many bytes as the header has");
+        match common.kind {
+            kind::CAPSULE_CMD => self.read_capsule(common, receiver).await,
+            kind::H2C_DATA => self.read_data(common, receiver).await,
+            kind::H2C_TERM_REQ => Err(read_termination(common, receiver).await?),
+            kind::IC_REQ => Err(Violation::sequence("a second ICReq").into()),
+            _ => Err(Violation::field(0, "a PDU type that hosts do not send").into()),
+        }
+    }
+
+    async fn read_capsule(self: &Rc<Self>, common: CommonHeader, receiver: &mut Receiver) -> Result<(), EndReason> {
+        let most = self.shard.in_capsule_bytes();
+        let layout = Layout::of(&common, size_of::<CapsuleCmd>(), self.digests, most)?;
+        let body = receiver.body(layout.len - size_of::<CommonHeader>()).await?;
+        let bytes = body.bytes();
+        let (command, rest) = Command::read_from_prefix(bytes).expect("the layout has room for it");
+        if self.digests.header {
+            check_header_digest(Crc::of(common.as_bytes()).and(command.as_bytes()), rest)?;
+        }
+        let data = layout.data.start - size_of::<CommonHeader>()..layout.data.end - size_of::<CommonHeader>();
+        let intact = data.is_empty()
+            || !self.digests.data
+            || Crc::of(&bytes[data.clone()]).to_wire() == bytes[data.end..data.end + DIGEST_BYTES];
+        self.accept(Arrived { command, data: body.part(data), intact }, receiver).await;
+        Ok(())
+    }
+
+    /// Takes a command in the order of the submission queue.
+    async fn accept(self: &Rc<Self>, arrived: Arrived, receiver: &mut Receiver) {
+        self.advance_head();
+        add(&self.tally.commands, 1);
+        let cid = arrived.command.cid.get();
+        if !self.cids.borrow_mut().insert(cid) {
+            return self.refuse(cid, Status::COMMAND_ID_CONFLICT).await;
+        }
+        let is_io = self.queue.borrow().as_ref().is_some_and(|queue| queue.id != 0);
+        let fuse = if is_io { arrived.command.fuse() } else { Fuse::Not };
+        let first = self.fused_first.borrow_mut().take();
+        match (first, fuse) {
+            (None, Fuse::Not | Fuse::Reserved) => self.give_one(arrived).await,
+            (None, Fuse::First) => *self.fused_first.borrow_mut() = Some(arrived.apart(receiver).await),
+            (None, Fuse::Second) => self.refuse_unfused(cid).await,
+            (Some(first), Fuse::Second) => self.give_pair(first, arrived).await,
+            (Some(first), _) => {
+                // The second has to follow the first at once (Base section 3.4.2).
+                self.refuse_unfused(first.command.cid.get()).await;
+                if fuse == Fuse::First {
+                    *self.fused_first.borrow_mut() = Some(arrived.apart(receiver).await);
+                } else {
+                    self.give_one(arrived).await;
+                }
+            }
+        }
+    }
+
+    fn advance_head(&self) {
+        let entries = self.queue.borrow().as_ref().map_or(1, |queue| queue.entries);
+        self.sq_head.set((self.sq_head.get() + 1) % entries);
+    }
+
+    async fn give_one(self: &Rc<Self>, arrived: Arrived) {
+        let cids = (arrived.command.cid.get(), None);
+        let bytes = held_by(&arrived);
+        self.give(Work::Run(arrived), cids, bytes).await;
+    }
+
+    async fn give_pair(self: &Rc<Self>, first: Arrived, second: Arrived) {
+        let cids = (first.command.cid.get(), Some(second.command.cid.get()));
+        let bytes = held_by(&first) + held_by(&second);
+        self.give(Work::Fused(first, second), cids, bytes).await;
+    }
+
+    /// Gives work to a slot as soon as the host may have another command under way.
+    async fn give(self: &Rc<Self>, work: Work, cids: (u16, Option<u16>), bytes: usize) {
+        let index = match self.admit(bytes) {
+            Some(index) => index,
+            None => self.replies.room.until(|| self.admit(bytes)).await,
+        };
+        self.replies.reserve(bytes);
+        let slots = self.slots.borrow();
+        let slot = &slots[usize::from(index)];
+        slot.cids.set(cids);
+        slot.work.give((work, bytes));
+    }
+
+    fn admit(self: &Rc<Self>, bytes: usize) -> Option<u16> {
+        let held = self.replies.reserved();
+        if held > 0 && held + bytes > self.shard.share().bytes() {
+            return None;
+        }
+        if self.replies.unsent() >= usize::from(self.depth.get()) * UNSENT_PER_SLOT {
+            return None;
+        }
+        let free = self.free.borrow_mut().pop();
+        free.or_else(|| self.new_slot())
+    }
+
+    fn new_slot(self: &Rc<Self>) -> Option<u16> {
+        let mut slots = self.slots.borrow_mut();
+        let index = slots.len() as u16;
+        if index >= self.depth.get() {
+            return None;
+        }
+        slots.push(Rc::default());
+        self.free.borrow_mut().reserve(slots.len());
+        self.link.reactor.spawn(slot::serve(self.clone(), index));
+        Some(index)
+    }
+
+    async fn refuse_unfused(&self, cid: u16) {
+        self.cids.borrow_mut().remove(cid);
+        self.refuse(cid, Status::ABORTED_MISSING_FUSED).await;
+    }
+
+    /// Answers a command that no slot was given.
+    async fn refuse(&self, cid: u16, status: Status) {
+        let most = usize::from(self.depth.get()) * UNSENT_PER_SLOT;
+        self.replies.room.until(|| (self.replies.unsent() < most).then_some(())).await;
+        self.complete(cid, status, 0, 0);
+    }
+
+    /// Queues a response capsule. `reserved` bytes of the share come free when it is sent.
+    pub(super) fn complete(&self, cid: u16, status: Status, result: u64, reserved: usize) {
+        if !status.is_success() {
+            add(&self.tally.errors, 1);
+        }
+        let header = self.header(&CapsuleResp {
+            common: self.common(kind::CAPSULE_RESP, size_of::<CapsuleResp>(), 0, 0),
+            completion: Completion::new(cid, self.sq_head.get(), status, result),
+        });
+        self.replies.push(header.bytes(), &[], reserved);
+    }
+
+    /// Queues the request for a part of a command's data.
+    pub(super) fn request_data(&self, cid: u16, tag: u16, offset: usize, len: usize) {
+        let header = self.header(&pdu::R2t {
+            common: self.common(kind::R2T, size_of::<pdu::R2t>(), 0, 0),
+            cid: cid.into(),
+            tag: tag.into(),
+            offset: (offset as u32).into(),
+            len: (len as u32).into(),
+            reserved: [0; 4],
+        });
+        self.replies.push(header.bytes(), &[], 0);
+    }
+
+    /// Whether a successful read needs no response capsule (TCP section 3.3.2.2).
+    fn success_in_data(&self) -> bool {
+        self.queue.borrow().as_ref().is_some_and(|queue| !queue.sq_flow_control)
+    }
+
+    /// Queues all of a successful command's data, and the completion.
+    pub(super) fn complete_with_data(&self, cid: u16, buffer: Buffer, len: usize, reserved: usize) {
+        let in_data = self.success_in_data();
+        let last = flags::LAST | if in_data { flags::SUCCESS } else { 0 };
+        let header = self.data_header(cid, 0, len, last);
+        let trailer = self.data_digest(&buffer[..len]);
+        let released_now = if in_data { reserved } else { 0 };
+        self.replies.push_data(header.bytes(), buffer, 0..len, trailer.bytes(), released_now);
+        if !in_data {
+            self.complete(cid, Status::SUCCESS, 0, reserved);
+        }
+    }
+
+    /// Queues a part of a command's data; the slot can wait until it is sent.
+    pub(super) fn send_part(&self, slot: u16, cid: u16, offset: usize, buffer: Buffer, len: usize, is_last: bool) {
+        let header = self.data_header(cid, offset, len, if is_last { flags::LAST } else { 0 });
+        let trailer = self.data_digest(&buffer[..len]);
+        self.replies.push_part(slot, header.bytes(), buffer, len, trailer.bytes());
+    }
+
+    fn data_header(&self, cid: u16, offset: usize, len: usize, last: u8) -> Header {
+        let mut common = self.common(kind::C2H_DATA, size_of::<pdu::Data>(), len, self.digests.after_data());
+        common.flags |= last;
+        self.header(&pdu::Data {
+            common,
+            cid: cid.into(),
+            tag: 0.into(),
+            offset: (offset as u32).into(),
+            len: (len as u32).into(),
+            reserved: [0; 4],
+        })
+    }
+
+    fn data_digest(&self, data: &[u8]) -> Header {
+        let mut digest = Header::default();
+        if self.digests.data {
+            digest.push(&Crc::of(data).to_wire());
+        }
+        digest
+    }
+
+    fn common(&self, kind: u8, header_len: usize, data: usize, after_data: usize) -> CommonHeader {
+        let with_digest = header_len + self.digests.after_header();
+        CommonHeader {
+            kind,
+            flags: if data > 0 { self.digests.data_flags() } else { self.digests.header_flags() },
+            header_len: header_len as u8,
+            data_offset: if data > 0 { with_digest as u8 } else { 0 },
+            len: ((with_digest + data + after_data) as u32).into(),
+        }
+    }
+
+    fn header(&self, header: &(impl IntoBytes + zerocopy::Immutable)) -> Header {
+        let mut bytes = Header::default();
+        bytes.push(header.as_bytes());
+        if self.digests.header {
+            bytes.push(&Crc::of(header.as_bytes()).to_wire());
+        }
+        bytes
+    }
+
+    /// Tells the host why the connection ends.
+    fn terminate(&self, violation: Violation) {
+        self.replies.push(termination(violation).as_bytes(), &[], 0);
+    }
+}
+
+impl Arrived {
+    /// The same with its data out of the shared receive buffer, which a host that waits must not hold.
+    async fn apart(self, receiver: &Receiver) -> Self {
+        let data = receiver.apart(self.data).await;
+        Self { data, ..self }
+    }
+}
+
+/// A termination request. It never carries digests (TCP section 3.6.2.4).
+pub(super) fn termination(violation: Violation) -> pdu::TermReq {
+    let len = size_of::<pdu::TermReq>();
+    pdu::TermReq {
+        common: CommonHeader {
+            kind: kind::C2H_TERM_REQ,
+            flags: 0,
+            header_len: len as u8,
+            data_offset: 0,
+            len: (len as u32).into(),
+        },
+        status: (violation.status as u16).into(),
+        information: violation.information.into(),
+        reserved: [0; 10],
+    }
+}
+
+/// Reads why the host terminates the connection.
+async fn read_termination(common: CommonHeader, receiver: &mut Receiver) -> Result<EndReason, EndReason> {
+    let len = common.len.get() as usize;
+    let known = size_of::<pdu::TermReq>();
+    if len < known || len > known + pdu::TERM_DATA_MAX {
+        return Err(Violation::field(4, "a termination request of this length").into());
+    }
+    let rest: [u8; 16] = receiver.more().await?;
+    let status = u16::from_le_bytes([rest[0], rest[1]]);
+    let information = u32::from_le_bytes([rest[2], rest[3], rest[4], rest[5]]);
+    receiver.skip(len - known).await?;
+    Ok(EndReason::Terminated { status, information })
+}
+
+pub(super) fn check_header_digest(expected: Crc, after_header: &[u8]) -> Result<(), Violation> {
+    let received = after_header.first_chunk().copied().unwrap_or_default();
+    if received == expected.to_wire() { Ok(()) } else { Err(Violation::header_digest(u32::from_le_bytes(received))) }
+}
+
+/// Bytes of buffers that a command holds at most: what it sends or asks for, as far as that is done at once.
+fn held_by(arrived: &Arrived) -> usize {
+    let command = &arrived.command;
+    let asked = (command.data.len.get() as usize).min(LARGEST_TRANSFER);
+    let moves_data = command.opcode & (opcode::HOST_TO_CONTROLLER | opcode::CONTROLLER_TO_HOST) != 0;
+    let asked = if moves_data || command.opcode == opcode::FABRICS { asked } else { 0 };
+    let pages = |len: usize| if len == 0 { 0 } else { len.next_power_of_two().max(PAGE) };
+    match command.data.identifier {
+        sgl::IN_CAPSULE => pages(arrived.data.len()) * 2,
+        _ => pages(asked) + PAGE,
+    }
+}
+
+/// A header, with its digest if there is one: at most this many bytes.
+#[derive(Default)]
+pub(super) struct Header {
+    bytes: [u8; size_of::<pdu::Data>() + DIGEST_BYTES],
+    len: usize,
+}
+
+impl Header {
+    fn push(&mut self, more: &[u8]) {
+        self.bytes[self.len..self.len + more.len()].copy_from_slice(more);
+        self.len += more.len();
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Where the parts of a PDU lie, checked.
+pub(super) struct Layout {
+    pub(super) len: usize,
+    /// The data; its digest follows.
+    pub(super) data: std::ops::Range<usize>,
+}
+
+impl Layout {
+    /// Checks a PDU with a header of `header_len` bytes and at most `most_data` bytes of data.
+    pub(super) fn of(
+        common: &CommonHeader,
+        header_len: usize,
+        digests: Digests,
+        most_data: usize,
+    ) -> Result<Self, Violation> {
+        if usize::from(common.header_len) != header_len {
+            return Err(Violation::field(2, "the header length does not belong to the PDU type"));
+        }
+        let len = common.len.get() as usize;
+        let head = header_len + digests.after_header();
+        if len < head {
+            return Err(Violation::field(4, "the PDU is shorter than its header"));
+        }
+        let has_data = len > head;
+        let digest_flags = if has_data { digests.data_flags() } else { digests.header_flags() };
+        let digest_bits = flags::HEADER_DIGEST | if has_data { flags::DATA_DIGEST } else { 0 };
+        if common.flags & digest_bits != digest_flags {
+            return Err(Violation::field(1, "the digest flags are not what was agreed"));
+        }
+        if !has_data {
+            return Ok(Self { len, data: head..head });
+        }
+        let start = usize::from(common.data_offset);
+        // No alignment was asked for but that of dwords (TCP section 3.6.2.3, CPDA = 0).
+        if start < head || !start.is_multiple_of(4) {
+            return Err(Violation::field(3, "the data offset points into the header, or is not a multiple of 4"));
+        }
+        let end = len.checked_sub(digests.after_data()).filter(|&end| end > start);
+        let end = end.ok_or_else(|| Violation::field(4, "the PDU has no room for its data"))?;
+        if end - start > most_data {
+            return Err(Violation::field(4, "more data than the limit allows"));
+        }
+        Ok(Self { len, data: start..end })
+    }
+}

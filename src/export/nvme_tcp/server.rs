@@ -1,0 +1,293 @@
+//! The server: listens, spreads queues over reactors, changes who sees what, and stops in order.
+//!
+//! All of it runs on the control thread. A change is made in the inventory first or last, so that no host ever sees a namespace that a reactor
+//! cannot serve: a disk is opened on every reactor before it is attached, and closed after the last of its commands has ended.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::disk::Disk;
+use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener};
+use crate::reactor::Remote;
+
+use super::NvmeTcpError;
+use super::config::NvmeTcpConfig;
+use super::desk::Desk;
+use super::shard::{Shard, ShardSetup, ViewsOf};
+use super::subsystem::{Host, Limits, NamespaceOptions, Subsystem, Subsystems};
+
+/// Numbers for servers, so that several can share a reactor.
+static NEXT_SERVER: AtomicU64 = AtomicU64::new(0);
+/// How long a detach waits for the host's commands to end.
+const DETACH_LIMIT: Duration = Duration::from_secs(60);
+
+/// A disk that becomes a namespace.
+#[derive(Clone)]
+pub struct Placement {
+    /// The disk.
+    pub disk: Arc<Disk>,
+    /// Whose it is.
+    pub account: String,
+    /// The namespace identifier; the lowest free one, if there is none.
+    pub nsid: Option<u32>,
+    /// The disk's identity, which is kept across restarts and servers.
+    pub uuid: [u8; 16],
+    /// Whether several hosts may have it.
+    pub shared: bool,
+}
+
+/// A disk that is a namespace.
+struct Placed {
+    disk: Arc<Disk>,
+    account: String,
+    nsid: u32,
+}
+
+/// A running NVMe/TCP server. Dropped without [`NvmeTcpServer::stop`], it ends its connections without waiting for them.
+pub struct NvmeTcpServer {
+    number: u64,
+    reactors: Vec<Remote>,
+    connections: Arc<Connections>,
+    addresses: Vec<SocketAddr>,
+    subsystems: Arc<Subsystems>,
+    placed: Mutex<Vec<Placed>>,
+    state_dir: Option<PathBuf>,
+    acceptor: Option<Acceptor>,
+}
+
+impl NvmeTcpServer {
+    /// Listens and serves. There are no subsystems yet.
+    pub fn start(config: &NvmeTcpConfig, region: &str, reactors: &[Remote]) -> Result<Self, NvmeTcpError> {
+        config.check()?;
+        if reactors.is_empty() {
+            return Err(NvmeTcpError::Config("there are no reactors to serve on".to_owned()));
+        }
+        let listen: Vec<ListenAddress> = config.listen.iter().map(|&address| ListenAddress::Tcp(address)).collect();
+        let listeners = listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::tcp_address).collect();
+        let limits = Limits {
+            queue_entries: config.queue_depth as u16,
+            io_queues: config.io_queues,
+            in_capsule_data: config.in_capsule_bytes,
+        };
+        let subsystems = Subsystems::new(region, addresses.clone(), limits);
+        let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
+        let setup = ShardSetup {
+            server: number,
+            config: config.clone(),
+            subsystems: subsystems.clone(),
+            addresses: addresses.clone().into(),
+            reactors: reactors.into(),
+        };
+        let most: Vec<usize> = reactors
+            .iter()
+            .enumerate()
+            .map(|(place, remote)| {
+                let setup = setup.clone();
+                remote.call(move |reactor| Shard::open(reactor, place, setup))
+            })
+            .collect();
+        let connections = Connections::new(config.max_connections, &most);
+        let deliver = {
+            let reactors = reactors.to_vec();
+            move |arrival: Arrival| {
+                reactors[arrival.admission.reactor()].post(move |_| Shard::arrive(number, arrival));
+            }
+        };
+        let acceptor = Acceptor::start("nvme_tcp", listeners, connections.clone(), deliver)?;
+        for address in &addresses {
+            info!("nvme_tcp listens on {address}");
+        }
+        Ok(Self {
+            number,
+            reactors: reactors.to_vec(),
+            connections,
+            addresses,
+            subsystems,
+            placed: Mutex::default(),
+            state_dir: config.state_dir.clone(),
+            acceptor: Some(acceptor),
+        })
+    }
+
+    /// Where the server listens, with the actual ports.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Connections at this moment.
+    pub fn connections(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// The inventory: for reports.
+    pub fn subsystems(&self) -> &Arc<Subsystems> {
+        &self.subsystems
+    }
+
+    /// Makes an account's subsystem.
+    pub fn add_account(&self, account: &str) -> Result<Arc<Subsystem>, NvmeTcpError> {
+        Ok(self.subsystems.add_subsystem(account)?)
+    }
+
+    /// Lets a host into an account's subsystem.
+    pub fn add_host(&self, account: &str, host: Host) -> Result<(), NvmeTcpError> {
+        Ok(self.subsystems.add_host(account, host)?)
+    }
+
+    /// Makes a disk a namespace of its account, which nobody sees yet: opens it on each reactor.
+    pub fn add_disk(&self, placement: &Placement) -> Result<u32, NvmeTcpError> {
+        let Placement { disk, account, nsid, uuid, shared } = placement;
+        let subsystem = self.subsystems.subsystem(account)?;
+        let desk = Arc::new(Desk::open(disk.name(), self.state_dir.as_deref())?);
+        for reactor in &self.reactors {
+            let (number, opened, desk) = (self.number, disk.clone(), desk.clone());
+            let opened = reactor.call(move |_| Shard::open_disk(number, &opened, desk));
+            if let Err(e) = opened {
+                self.close_disk(disk.name());
+                return Err(e.into());
+            }
+        }
+        let reservation_capabilities = desk.capabilities();
+        let options = NamespaceOptions { nsid: *nsid, uuid: *uuid, shared: *shared, reservation_capabilities };
+        match subsystem.add_namespace(disk.clone(), options) {
+            Ok(namespace) => {
+                let nsid = namespace.nsid();
+                self.placed().push(Placed { disk: disk.clone(), account: account.clone(), nsid });
+                Ok(nsid)
+            }
+            Err(e) => {
+                self.close_disk(disk.name());
+                Err(e.into())
+            }
+        }
+    }
+
+    fn placed(&self) -> std::sync::MutexGuard<'_, Vec<Placed>> {
+        self.placed.lock().expect("no thread panics while it holds this lock")
+    }
+
+    fn place_of(&self, disk: &str) -> Result<(Arc<Subsystem>, u32), NvmeTcpError> {
+        let placed = self.placed();
+        let place = placed.iter().find(|placed| placed.disk.name() == disk);
+        let place = place.ok_or_else(|| NvmeTcpError::NoDisk(disk.to_owned()))?;
+        Ok((self.subsystems.subsystem(&place.account)?, place.nsid))
+    }
+
+    /// Lets a host see a disk. The reactors have it open, and look the namespace up when the host first names it.
+    pub fn attach(&self, disk: &str, host: &str) -> Result<(), NvmeTcpError> {
+        let (subsystem, nsid) = self.place_of(disk)?;
+        Ok(subsystem.attach(nsid, host)?)
+    }
+
+    /// Takes a disk from a host; its commands under way are finished first.
+    pub fn detach(&self, disk: &str, host: &str) -> Result<(), NvmeTcpError> {
+        let (subsystem, nsid) = self.place_of(disk)?;
+        subsystem.detach(nsid, host)?;
+        let Some(nqn) = subsystem.hosts().iter().find(|other| other.name == host).map(|host| host.nqn.clone()) else {
+            return Ok(());
+        };
+        let whose = ViewsOf { subsystem: subsystem.nqn().to_string(), host: Some(nqn.to_string()), host_id: None };
+        if drain(self.number, &self.reactors, nsid, &whose, Instant::now() + DETACH_LIMIT) {
+            return Ok(());
+        }
+        Err(NvmeTcpError::DetachTimeout { disk: disk.to_owned(), host: host.to_owned() })
+    }
+
+    /// Takes a disk out of its account's subsystem, from all hosts first.
+    pub fn remove_disk(&self, disk: &str) -> Result<(), NvmeTcpError> {
+        let (subsystem, nsid) = self.place_of(disk)?;
+        let seen_by = subsystem.namespaces().into_iter().find(|(namespace, _)| namespace.nsid() == nsid);
+        for host in seen_by.map(|(_, hosts)| hosts).unwrap_or_default() {
+            self.detach(disk, &host)?;
+        }
+        subsystem.remove_namespace(nsid)?;
+        self.placed().retain(|placed| placed.disk.name() != disk);
+        self.close_disk(disk);
+        Ok(())
+    }
+
+    /// Tells the hosts of a disk that it has another size.
+    pub fn resized(&self, disk: &str) -> Result<(), NvmeTcpError> {
+        let (subsystem, nsid) = self.place_of(disk)?;
+        Ok(subsystem.resized(nsid)?)
+    }
+
+    fn close_disk(&self, name: &str) {
+        for reactor in &self.reactors {
+            let (number, name) = (self.number, name.to_owned());
+            reactor.call(move |_| Shard::close_disk(number, &name));
+        }
+    }
+
+    /// Stops: no more connections, no more commands; what is under way is finished, answered and made durable. Returns whether all that was
+    /// done within `timeout`.
+    pub fn stop(mut self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        self.acceptor = None;
+        self.end_connections();
+        let ended = self.connections.wait_until_none(deadline);
+        if !ended {
+            warn!("nvme_tcp: {} connections did not end within {timeout:?}", self.connections.count());
+        }
+        ended && self.flush(deadline)
+    }
+
+    fn end_connections(&self) {
+        let number = self.number;
+        self.reactors.iter().for_each(|reactor| reactor.post(move |_| Shard::stop(number)));
+    }
+
+    /// Flushes each disk once: a flush covers what was written on any reactor.
+    fn flush(&self, deadline: Instant) -> bool {
+        let Some(reactor) = self.reactors.first() else { return true };
+        let (done, result) = sync_channel(1);
+        let number = self.number;
+        reactor.post(move |_| {
+            Shard::flush(number, move |failed| {
+                // Nobody waits any more if the time is over.
+                let _ = done.send(failed);
+            });
+        });
+        match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(failed) => {
+                failed.iter().for_each(|what| warn!("nvme_tcp: the last flush failed: {what}"));
+                failed.is_empty()
+            }
+            Err(_) => {
+                warn!("nvme_tcp: the last flush did not end in time");
+                false
+            }
+        }
+    }
+}
+
+/// Takes a namespace out of views on all reactors and waits until the commands there have ended; false if they have not by then.
+fn drain(server: u64, reactors: &[Remote], nsid: u32, whose: &ViewsOf, deadline: Instant) -> bool {
+    let (done, ended) = sync_channel(reactors.len());
+    for reactor in reactors {
+        let (whose, done) = (whose.clone(), done.clone());
+        reactor.post(move |_| {
+            Shard::drain(server, nsid, &whose, move || {
+                // Nobody waits any more if the time is over.
+                let _ = done.send(());
+            });
+        });
+    }
+    reactors.iter().all(|_| ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok())
+}
+
+impl Drop for NvmeTcpServer {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.acceptor = None;
+        self.end_connections();
+        self.reactors.iter().for_each(|reactor| reactor.post(move |_| Shard::close(number)));
+    }
+}

@@ -1,0 +1,430 @@
+//! A server's part on one reactor: the connections served here, the hosts' views of their namespaces, and the watchdog of both.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::disk::{Disk, DiskError, DiskQueue};
+use crate::export::stream::{Arrival, LOOKS_UNTIL_STALLED, Patience, Share};
+use crate::reactor::{Event, RECEIVE_BYTES, Reactor, ReceiveBuffers, Remote, Socket};
+
+use super::attached::{Attached, HostView};
+use super::config::NvmeTcpConfig;
+use super::connection::{Connection, Queue};
+use super::controller::{Controller, EndCause, EndQueue};
+use super::desk::{Desk, holder};
+use super::end::EndReason;
+use super::handshake::initialize;
+use super::receiver::Receiver;
+use super::subsystem::{HostId, Subsystems};
+use super::{LARGEST_TRANSFER, Link, PIECE, SMALL_PIECE};
+
+/// How often the watchdog looks at keep-alive timers: their granularity is coarser (Base section 5.17.2.1, KAS).
+const LOOK: Duration = Duration::from_millis(250);
+/// How often a drain looks whether the last command has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(1);
+/// What a connection has to be able to hold so that one command goes through: a small piece, a page, and a capsule that was cut.
+const LEAST_SHARE: usize = SMALL_PIECE + (32 << 10);
+
+thread_local! {
+    /// The shards of this reactor, by the number of their server.
+    static SHARDS: RefCell<HashMap<u64, Rc<Shard>>> = RefCell::default();
+}
+
+/// Who a view belongs to.
+#[derive(PartialEq, Eq, Hash)]
+struct ViewKey {
+    subsystem: String,
+    host: String,
+    host_id: HostId,
+}
+
+/// Some views: those of a host, by its NQN or its identifier.
+#[derive(Clone)]
+pub(super) struct ViewsOf {
+    pub(super) subsystem: String,
+    pub(super) host: Option<String>,
+    pub(super) host_id: Option<HostId>,
+}
+
+impl ViewsOf {
+    fn contains(&self, key: &ViewKey) -> bool {
+        self.subsystem == key.subsystem
+            && self.host.as_ref().is_none_or(|host| *host == key.host)
+            && self.host_id.is_none_or(|id| id == key.host_id)
+    }
+}
+
+/// A disk as it is served here.
+type Served = (Rc<DiskQueue>, Arc<Desk>);
+
+pub(super) struct Shard {
+    pub(super) reactor: Reactor,
+    server: u64,
+    /// All reactors of the server, and this one's place among them.
+    reactors: Arc<[Remote]>,
+    place: usize,
+    pub(super) subsystems: Arc<Subsystems>,
+    addresses: Arc<[SocketAddr]>,
+    receive: Rc<ReceiveBuffers>,
+    disks: RefCell<HashMap<String, Served>>,
+    views: RefCell<HashMap<ViewKey, Rc<HostView>>>,
+    connections: RefCell<HashMap<u64, Rc<Link>>>,
+    /// The controllers whose Admin queues are here, by connection.
+    controllers: RefCell<HashMap<u64, Arc<Controller>>>,
+    next_connection: Cell<u64>,
+    share: Rc<Share>,
+    patience: Patience,
+    in_capsule_bytes: usize,
+    queue_depth: u16,
+    coarse_now: Cell<Instant>,
+    stopped: Event,
+}
+
+/// What a server gives each of its shards.
+#[derive(Clone)]
+pub(super) struct ShardSetup {
+    pub(super) server: u64,
+    pub(super) config: NvmeTcpConfig,
+    pub(super) subsystems: Arc<Subsystems>,
+    pub(super) addresses: Arc<[SocketAddr]>,
+    pub(super) reactors: Arc<[Remote]>,
+}
+
+impl Shard {
+    /// Starts the server's part on this reactor. Returns how many connections its memory carries.
+    pub(super) fn open(reactor: &Reactor, place: usize, setup: ShardSetup) -> usize {
+        let pool_bytes = reactor.buffers().arena().len();
+        let receive_bytes = (pool_bytes / 4).max(2 * RECEIVE_BYTES);
+        let shared_bytes = pool_bytes - receive_bytes;
+        let config = &setup.config;
+        let shard = Rc::new(Self {
+            reactor: reactor.clone(),
+            server: setup.server,
+            reactors: setup.reactors,
+            place,
+            subsystems: setup.subsystems,
+            addresses: setup.addresses,
+            receive: ReceiveBuffers::new(reactor, receive_bytes),
+            disks: RefCell::default(),
+            views: RefCell::default(),
+            connections: RefCell::default(),
+            controllers: RefCell::default(),
+            next_connection: Cell::new(0),
+            share: Rc::new(Share::new(shared_bytes)),
+            patience: Patience { handshake_s: config.handshake_timeout_s, stall_s: config.stall_timeout_s },
+            in_capsule_bytes: config.in_capsule_bytes as usize,
+            queue_depth: config.queue_depth as u16,
+            coarse_now: Cell::new(Instant::now()),
+            stopped: Event::default(),
+        });
+        reactor.spawn(shard.clone().watch());
+        SHARDS.with_borrow_mut(|shards| shards.insert(setup.server, shard));
+        (shared_bytes / LEAST_SHARE).max(1)
+    }
+
+    fn find(server: u64) -> Option<Rc<Self>> {
+        SHARDS.with_borrow(|shards| shards.get(&server).cloned())
+    }
+
+    /// Starts to serve a connection; one that comes when the server has gone is closed.
+    pub(super) fn arrive(server: u64, arrival: Arrival) {
+        let Some(shard) = Self::find(server) else { return };
+        let reactor = shard.reactor.clone();
+        reactor.spawn(shard.serve(arrival));
+    }
+
+    /// Takes no more commands on this reactor.
+    pub(super) fn stop(server: u64) {
+        if let Some(shard) = Self::find(server) {
+            shard.connections.borrow().values().for_each(|link| link.stop());
+        }
+    }
+
+    /// Ends one connection.
+    fn end(server: u64, connection: u64, cause: EndCause) {
+        if let Some(shard) = Self::find(server)
+            && let Some(link) = shard.connections.borrow().get(&connection)
+        {
+            link.cut(EndReason::Controller(cause));
+        }
+    }
+
+    /// Opens a disk here.
+    pub(super) fn open_disk(server: u64, disk: &Arc<Disk>, desk: Arc<Desk>) -> Result<(), DiskError> {
+        let Some(shard) = Self::find(server) else { return Ok(()) };
+        let mut disks = shard.disks.borrow_mut();
+        if !disks.contains_key(disk.name()) {
+            disks.insert(disk.name().to_owned(), (disk.queue(&shard.reactor)?, desk));
+        }
+        Ok(())
+    }
+
+    /// Lets go of a disk that nobody sees any more.
+    pub(super) fn close_disk(server: u64, name: &str) {
+        if let Some(shard) = Self::find(server) {
+            shard.disks.borrow_mut().remove(name);
+        }
+    }
+
+    /// Takes a namespace out of views; `done` runs when the last command that found it there has ended on this reactor.
+    pub(super) fn drain(server: u64, nsid: u32, whose: &ViewsOf, done: impl FnOnce() + 'static) {
+        let Some(shard) = Self::find(server) else { return done() };
+        let views = shard.views.borrow();
+        let gone: Vec<Rc<Attached>> =
+            views.iter().filter(|(key, _)| whose.contains(key)).filter_map(|(_, view)| view.remove(nsid)).collect();
+        let reactor = shard.reactor.clone();
+        shard.reactor.spawn(async move {
+            for attached in gone {
+                // Each command under way holds on to what it works with.
+                while Rc::strong_count(&attached) > 1 {
+                    reactor.sleep(DRAIN_LOOK).await;
+                }
+            }
+            done();
+        });
+    }
+
+    /// Takes a namespace out of views on all reactors, and waits until the commands there have ended.
+    pub(super) async fn drain_everywhere(&self, nsid: u32, whose: ViewsOf) {
+        let left = Countdown::from(self.reactors.len());
+        for reactor in self.reactors.iter() {
+            let (server, whose, left) = (self.server, whose.clone(), left.clone());
+            reactor.post(move |_| Shard::drain(server, nsid, &whose, move || left.count()));
+        }
+        left.over().await;
+    }
+
+    /// Makes all disks durable, and tells `done` which of them could not.
+    pub(super) fn flush(server: u64, done: impl FnOnce(Vec<String>) + 'static) {
+        let Some(shard) = Self::find(server) else { return done(Vec::new()) };
+        let queues: Vec<_> = shard.disks.borrow().values().map(|(queue, _)| queue.clone()).collect();
+        shard.reactor.spawn(async move {
+            let mut failed = Vec::new();
+            for queue in queues {
+                if let Err(e) = queue.flush().await {
+                    failed.push(format!("disk {}: {e}", queue.disk().name()));
+                }
+            }
+            done(failed);
+        });
+    }
+
+    /// Lets go of the disks once the last connection has ended.
+    pub(super) fn close(server: u64) {
+        if let Some(shard) = SHARDS.with_borrow_mut(|shards| shards.remove(&server)) {
+            shard.stopped.set();
+        }
+    }
+
+    /// The view of a controller's host on this reactor; namespaces come in when the host first names them.
+    pub(super) fn view(&self, controller: &Controller) -> Rc<HostView> {
+        let key = ViewKey {
+            subsystem: controller.subsystem().map(|subsystem| subsystem.nqn().to_string()).unwrap_or_default(),
+            host: controller.host().to_string(),
+            host_id: controller.host_id(),
+        };
+        self.views.borrow_mut().entry(key).or_default().clone()
+    }
+
+    /// A namespace that is not in the view yet.
+    pub(super) fn find_namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
+        let namespace = queue.controller.sees(nsid)?;
+        let (disk, desk) = self.disks.borrow().get(namespace.disk().name())?.clone();
+        let access = desk.access_of(holder(queue.controller.host_id()));
+        let attached = Rc::new(Attached { namespace, disk, desk, access });
+        queue.view.insert(attached.clone());
+        Some(attached)
+    }
+
+    /// How controllers end this connection, from any thread.
+    pub(super) fn end_queue(&self, connection: u64) -> Arc<dyn EndQueue> {
+        Arc::new(QueueOnReactor { remote: self.reactors[self.place].clone(), server: self.server, connection })
+    }
+
+    pub(super) fn address(&self, listener: usize) -> SocketAddr {
+        self.addresses[listener]
+    }
+
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    pub(super) fn in_capsule_bytes(&self) -> usize {
+        self.in_capsule_bytes
+    }
+
+    pub(super) fn queue_depth(&self) -> u16 {
+        self.queue_depth
+    }
+
+    /// The time of the watchdog's last look: exact enough for keep-alive timers, and free.
+    pub(super) fn coarse_now(&self) -> Instant {
+        self.coarse_now.get()
+    }
+
+    /// The most of a command that is held in buffers at once.
+    pub(super) fn piece(&self) -> usize {
+        if self.share.bytes() >= 2 * LARGEST_TRANSFER { PIECE } else { SMALL_PIECE }
+    }
+
+    /// Pieces of one write that may be on their way at once.
+    pub(super) fn pieces_ahead(&self) -> usize {
+        if self.share.bytes() >= 2 * LARGEST_TRANSFER { super::io::MOST_AHEAD } else { 1 }
+    }
+
+    async fn serve(self: Rc<Self>, arrival: Arrival) {
+        let number = self.next_connection.replace(self.next_connection.get() + 1);
+        let socket = Socket::new(&self.reactor, arrival.socket);
+        let link = Rc::new(Link::new(&self.reactor, socket, arrival.peer));
+        self.connections.borrow_mut().insert(number, link.clone());
+        self.share.join();
+        let mut receiver = Receiver::new(&link, &self.receive);
+        match initialize(&link, &mut receiver).await {
+            Err(reason) => {
+                link.give_reason(reason);
+                log_end(&link, None);
+            }
+            Ok(agreed) => {
+                let place = (number, arrival.listener);
+                let connection = Connection::new(&self, &link, place, agreed.digests, agreed.most_r2t);
+                connection.run(&mut receiver).await;
+                log_end(&link, Some(&connection));
+            }
+        }
+        drop(receiver);
+        self.share.leave();
+        self.connections.borrow_mut().remove(&number);
+        self.controllers.borrow_mut().remove(&number);
+        drop(link);
+        drop(arrival.admission);
+    }
+
+    /// Looks after stalled hosts and expired keep-alive timers until the server is closed. One timer serves all connections.
+    async fn watch(self: Rc<Self>) {
+        let link_interval_ms = self.patience.stall_s * 1000 / u64::from(LOOKS_UNTIL_STALLED);
+        let mut until_link_ms = link_interval_ms;
+        while !self.stopped_within(LOOK).await {
+            self.coarse_now.set(Instant::now());
+            let looked_ms = LOOK.as_millis() as u64;
+            until_link_ms = until_link_ms.saturating_sub(looked_ms);
+            if until_link_ms == 0 {
+                until_link_ms = link_interval_ms;
+                self.connections.borrow().values().for_each(|link| link.look(self.patience));
+            }
+            self.end_expired();
+        }
+    }
+
+    /// Ends the controllers whose hosts have been silent for too long, if their Admin queue is here.
+    fn end_expired(&self) {
+        let now = self.coarse_now.get();
+        for controller in self.controllers.borrow().values().filter(|controller| controller.is_expired(now)) {
+            controller.end(EndCause::KeepAliveExpired);
+        }
+    }
+
+    /// The watchdog looks after a controller whose Admin queue this connection is.
+    pub(super) fn watch_controller(&self, connection: u64, controller: &Arc<Controller>) {
+        self.controllers.borrow_mut().insert(connection, controller.clone());
+    }
+
+    async fn stopped_within(&self, interval: Duration) -> bool {
+        let mut stopped = pin!(self.stopped.wait());
+        let mut slept = pin!(self.reactor.sleep(interval));
+        std::future::poll_fn(|cx| match (stopped.as_mut().poll(cx), slept.as_mut().poll(cx)) {
+            (Poll::Ready(()), _) => Poll::Ready(true),
+            (_, Poll::Ready(())) => Poll::Ready(false),
+            _ => Poll::Pending,
+        })
+        .await
+    }
+}
+
+/// Counts what other reactors finish.
+struct Countdown {
+    left: AtomicUsize,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Countdown {
+    fn from(left: usize) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(left), waiting: Mutex::default() })
+    }
+
+    fn count(&self) {
+        // The lock is taken after the count, and by the waiting task before it looks at the count: one of the two sees the other.
+        self.left.fetch_sub(1, Ordering::AcqRel);
+        let waiting = self.waiting.lock().expect("no thread panics while it holds this lock").take();
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+
+    fn over(&self) -> impl Future<Output = ()> {
+        std::future::poll_fn(|cx| {
+            *self.waiting.lock().expect("no thread panics while it holds this lock") = Some(cx.waker().clone());
+            if self.left.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+}
+
+/// A connection as controllers reach it.
+struct QueueOnReactor {
+    remote: Remote,
+    server: u64,
+    connection: u64,
+}
+
+impl EndQueue for QueueOnReactor {
+    fn end(&self, cause: EndCause) {
+        let (server, connection) = (self.server, self.connection);
+        self.remote.post(move |_| Shard::end(server, connection, cause));
+    }
+}
+
+fn log_end(link: &Link, connection: Option<&Connection>) {
+    let reason = link.take_reason();
+    let queue = connection.and_then(Connection::queue);
+    let peer = &link.peer;
+    let is_probe = queue.is_none() && matches!(reason, EndReason::Closed | EndReason::ClosedMidway);
+    let host = queue.as_ref().map_or("", |queue| queue.controller.host().as_str());
+    let (controller, id) = queue.as_ref().map_or((0, 0), |queue| (queue.controller.id(), queue.id));
+    let [commands, errors, bytes_read, bytes_written] = connection.map_or([0; 4], |c| {
+        [&c.tally.commands, &c.tally.errors, &c.tally.bytes_read, &c.tally.bytes_written].map(|counter| counter.get())
+    });
+    if reason.is_orderly() || is_probe {
+        info!(
+            peer,
+            host,
+            controller,
+            queue = id,
+            commands,
+            errors,
+            bytes_read,
+            bytes_written,
+            "nvme_tcp connection ended: {reason}"
+        );
+    } else {
+        warn!(
+            peer,
+            host,
+            controller,
+            queue = id,
+            commands,
+            errors,
+            bytes_read,
+            bytes_written,
+            "nvme_tcp connection ended: {reason}"
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! Listening sockets: made with care, and removed at the end.
+//!
+//! A unix socket is never anybody else's than its owner's, not even for a moment: its mode is set before it has a name (on Linux the mode of the
+//! unbound socket is the mode of the file that bind(2) makes). A socket file that a dead server left is replaced; one on which a server answers,
+//! and every other file, is left alone.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::{ListenAddress, ListenError};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+/// Asked of the kernel for each direction of a unix socket; it gives what `net.core.wmem_max` allows.
+const UNIX_SOCKET_BUFFER: libc::c_int = 4 << 20;
+
+/// A socket that clients connect to.
+pub(in crate::export) struct Listener {
+    address: ListenAddress,
+    socket: Bound,
+    _file: Option<SocketFile>,
+}
+
+enum Bound {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+/// The name of a unix socket; removed when dropped, if it is still the same file.
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl Listener {
+    pub(in crate::export) fn bind(address: &ListenAddress) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Listen { address: address.to_string(), source };
+        match address {
+            ListenAddress::Tcp(socket) => {
+                let listener = TcpListener::bind(socket).map_err(failed)?;
+                listener.set_nonblocking(true).map_err(failed)?;
+                let address = ListenAddress::Tcp(listener.local_addr().map_err(failed)?);
+                Ok(Self { address, socket: Bound::Tcp(listener), _file: None })
+            }
+            ListenAddress::Unix(path) => {
+                make_room(path)?;
+                let listener = bind_private(path).map_err(failed)?;
+                listener.set_nonblocking(true).map_err(failed)?;
+                let meta = fs::symlink_metadata(path).map_err(failed)?;
+                let file = SocketFile { path: path.clone(), inode: (meta.dev(), meta.ino()) };
+                Ok(Self { address: address.clone(), socket: Bound::Unix(listener), _file: Some(file) })
+            }
+        }
+    }
+
+    /// The address with the actual port.
+    pub(in crate::export) fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    /// The address, if it is one of TCP.
+    pub(in crate::export) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self.address {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        }
+    }
+
+    pub(in crate::export) fn fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Bound::Unix(listener) => listener.as_fd(),
+            Bound::Tcp(listener) => listener.as_fd(),
+        }
+    }
+
+    /// The next connection and who it is.
+    pub(in crate::export) fn accept(&self) -> io::Result<(OwnedFd, String)> {
+        match &self.socket {
+            Bound::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                let peer = unix_peer(&stream);
+                for option in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
+                    // A socket with the kernel's usual buffers serves as well, only slower.
+                    let _ = set_socket_buffer(&stream, option);
+                }
+                Ok((stream.into(), peer))
+            }
+            Bound::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                Ok((stream.into(), format!("tcp {peer}")))
+            }
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.inode) {
+            // A name that cannot be removed is replaced at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the socket file of a server that is gone.
+fn make_room(path: &Path) -> Result<(), ListenError> {
+    let occupied = |by: &str| ListenError::Occupied { path: path.to_owned(), by: by.to_owned() };
+    let meta = match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(ListenError::Listen { address: path.display().to_string(), source }),
+        Ok(meta) => meta,
+    };
+    if !meta.file_type().is_socket() {
+        return Err(occupied("a file that is no socket"));
+    }
+    match UnixStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .map_err(|source| ListenError::Listen { address: format!("unix:{}", path.display()), source }),
+        Err(e) => Err(occupied(&format!("a socket that cannot be examined ({e})"))),
+        Ok(_) => Err(occupied("a server that answers")),
+    }
+}
+
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let name = path.as_os_str().as_bytes();
+    // SAFETY: all-zero is a valid address.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    if name.len() >= address.sun_path.len() || name.contains(&0) {
+        let what = format!("the path of a socket has at most {} bytes", address.sun_path.len() - 1);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    address.sun_family = libc::AF_UNIX as _;
+    for (to, from) in address.sun_path.iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    // SAFETY: the call touches no memory of ours.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: socket gave us this descriptor, which nobody else has.
+    let socket = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    socket.set_permissions(Permissions::from_mode(0o600))?;
+    let size = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the address is valid and of the size given; the second call touches no memory of ours.
+    let bound = unsafe { libc::bind(fd, (&raw const address).cast(), size) == 0 && libc::listen(fd, BACKLOG) == 0 };
+    if bound { Ok(UnixListener::from(OwnedFd::from(socket))) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set_socket_buffer(stream: &UnixStream, option: libc::c_int) -> io::Result<()> {
+    let size = UNIX_SOCKET_BUFFER;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option takes one int.
+    let set = unsafe { libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const size).cast(), len) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The process at the other end (`SO_PEERCRED`, unix(7)).
+fn unix_peer(stream: &UnixStream) -> String {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the option fills one ucred of the length given.
+    let got = unsafe {
+        let to = (&raw mut credentials).cast();
+        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, to, &mut len)
+    };
+    if got == 0 { format!("unix pid {} uid {}", credentials.pid, credentials.uid) } else { "unix".to_owned() }
+}
