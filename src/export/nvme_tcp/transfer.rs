@@ -12,9 +12,10 @@ use crate::disk::Incoming;
 use crate::memory::Buffer;
 
 use super::attached::Attached;
-use super::connection::{Connection, Layout, Slot, check_header_digest};
+use super::connection::{Connection, Slot};
 use super::digest::{Crc, DIGEST_BYTES};
 use super::end::{EndReason, Violation};
+use super::frame::{Layout, check_header_digest};
 use super::receiver::{Body, Receiver};
 use super::wire::pdu::{self, CommonHeader, flags};
 use super::{LARGEST_H2C_DATA, wire::pdu::FatalError};
