@@ -5,6 +5,9 @@
 
 pub mod command;
 pub mod fabrics;
+pub mod feature;
+pub mod identify;
 pub mod opcode;
 pub mod pdu;
+pub mod property;
 pub mod status;
