@@ -49,10 +49,18 @@ fn serve(listener: &TcpListener, core: usize, sizes: Sizes) -> io::Result<()> {
     let (socket, _) = listener.accept()?;
     pin_current_thread(core)?;
     let mut stream = Stream::new(socket, sizes.request, sizes.answer)?;
-    while let Some(requests) = stream.receive()? {
-        stream.send(requests)?;
+    loop {
+        // The client leaves when its time is over, with answers under way: that is the end, not a failure.
+        let answered = match stream.receive() {
+            Ok(None) => return Ok(()),
+            Ok(Some(requests)) => stream.send(requests),
+            Err(e) => Err(e),
+        };
+        match answered {
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => return Ok(()),
+            other => other?,
+        }
     }
-    Ok(())
 }
 
 fn ask(socket: TcpStream, run: Run, sizes: Sizes) -> io::Result<Sample> {

@@ -275,9 +275,11 @@ impl Peer {
         let header_digest = self.digests & digest::HEADER != 0 && !term;
         let data_digest = self.digests & digest::DATA != 0 && data_len > 0;
         let header = 24 + if header_digest { 4 } else { 0 };
+        let header_flag = if header_digest { flags::HEADER_DIGEST } else { 0 };
+        let data_flag = if data_digest { flags::DATA_DIGEST } else { 0 };
         CommonHeader {
             kind,
-            flags: flag | u8::from(header_digest) * flags::HEADER_DIGEST | u8::from(data_digest) * flags::DATA_DIGEST,
+            flags: flag | header_flag | data_flag,
             header_len: 24,
             data_offset: if data_len > 0 { header as u8 } else { 0 },
             len: ((header + data_len + if data_digest { 4 } else { 0 }) as u32).into(),

@@ -25,7 +25,7 @@ pub(super) struct Digests {
 
 impl Digests {
     pub(super) fn to_wire(self) -> u8 {
-        u8::from(self.header) * digest::HEADER | u8::from(self.data) * digest::DATA
+        (u8::from(self.header) * digest::HEADER) | (u8::from(self.data) * digest::DATA)
     }
 
     fn after_header(self) -> usize {

@@ -134,7 +134,7 @@ fn connect(config: &NvmeTcpConfig) -> Result<Connected, NvmeTcpError> {
     let digests = Digests { header: config.header_digest, data: config.data_digest };
     let mut associations = vec![Association::open(&config.target, &host, digests, config.connections)?];
     let limits = associations[0].limits;
-    // A queue without SQ flow control may have one command less in flight than it has entries (Base section 3.3.1.5).
+    // A queue is full with one entry less than it has (Base section 3.3.1.5, Full Queue).
     let entries = config.iodepth.saturating_add(1).clamp(2, limits.entries.max(2));
     let depth = config.iodepth.min(entries - 1).min(limits.commands);
     let mut links = Vec::new();
