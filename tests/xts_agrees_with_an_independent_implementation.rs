@@ -160,12 +160,12 @@ fn in_pieces_cut_anywhere() {
             let mut got = vec![0; plain.len()];
             let (src, dst) = (cut(&mut plain, dice), cut(&mut got, dice));
             // SAFETY: the pieces are those of two vectors, which live on.
-            unsafe { key.encrypt_segments(sector, tweak, &src, &dst) };
+            unsafe { key.encrypt_segments(sector, tweak, &src, &dst, std::ptr::null()) };
             assert!(got == wanted, "encrypt round {round}: {src:?} -> {dst:?}");
             // The same memory on both sides, cut differently.
             let (src, dst) = (cut(&mut got, dice), cut(&mut got, dice));
             // SAFETY: the pieces are those of one vector, which lives on, in order on both sides.
-            unsafe { key.decrypt_segments(sector, tweak, &src, &dst) };
+            unsafe { key.decrypt_segments(sector, tweak, &src, &dst, src.as_ptr().cast()) };
             assert!(got == plain, "decrypt round {round}: {src:?} -> {dst:?}");
         }
     });

@@ -25,6 +25,7 @@ mod gate;
 mod histogram;
 mod incoming;
 mod key_file;
+mod line;
 mod queue;
 pub mod reservation;
 mod stats;

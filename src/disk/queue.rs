@@ -12,19 +12,16 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::crypto::xts::prefetch_ahead;
 use crate::device::{ByteRange, Device, DeviceHandle, Extent, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
-use crate::reactor::{Flight, InFlight, Reactor, Ticks, yield_now};
+use crate::reactor::{Flight, InFlight, Reactor, Ticks};
 
 use super::Disk;
 use super::bytes::{MOST_ZEROS, copy, total, zeros};
 use super::cipher::Cipher;
 use super::gate::Seat;
+use super::line::{Line, fetch};
 use super::stats::{CommandKind, DiskStats, Meter};
-
-/// More of a command than this is not asked for ahead: the kernels look ahead themselves.
-const PREFETCHED: usize = 4096;
 
 /// How zeros may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +67,7 @@ pub struct DiskQueue {
     device: DeviceHandle,
     cipher: Option<Cipher>,
     seat: Seat,
+    line: Line,
     commands: Rc<InFlight>,
     meter: Meter,
 }
@@ -78,7 +76,16 @@ impl DiskQueue {
     pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, device: DeviceHandle, cipher: Option<Cipher>) -> Self {
         let seat = disk.gate.seat(reactor);
         let meter = disk.counters.meter(*reactor.clock());
-        Self { reactor: reactor.clone(), disk, device, cipher, seat, commands: Rc::default(), meter }
+        Self {
+            reactor: reactor.clone(),
+            disk,
+            device,
+            cipher,
+            seat,
+            line: Line::default(),
+            commands: Rc::default(),
+            meter,
+        }
     }
 
     /// The disk.
@@ -152,19 +159,21 @@ impl DiskQueue {
     pub(super) async fn read_plain(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
         let window = self.check_window(range, buffer, at)?;
         if let Some(memory) = self.device.direct(range) {
-            prefetch_ahead(memory.as_ptr(), memory.len().min(PREFETCHED));
-            yield_now().await;
+            let after = self.line.turn(memory).await;
             let to = buffer.segment(window);
             match &self.cipher {
-                Some(cipher) => cipher.decrypt(range, memory, to),
-                None => copy(&[memory], to),
+                Some(cipher) => cipher.decrypt(range, memory, to, after),
+                None => {
+                    fetch(after);
+                    copy(&[memory], to);
+                }
             }
             return Ok(());
         }
         read_whole(&self.device, range.start(), buffer, window.clone()).await?;
         if let Some(cipher) = &self.cipher {
             let text = buffer.segment(window);
-            cipher.decrypt(range, text, text);
+            cipher.decrypt(range, text, text, std::ptr::null());
         }
         Ok(())
     }
@@ -187,10 +196,9 @@ impl DiskQueue {
             return Err(IoError::Misaligned);
         }
         if let Some(memory) = self.device.direct(range) {
-            prefetch_ahead(memory.as_ptr(), memory.len().min(PREFETCHED));
-            yield_now().await;
+            let after = self.line.turn(memory).await;
             self.seat.pass(range).await;
-            self.transform(range, from, memory);
+            self.transform_before(range, from, memory, after);
             return Ok(None);
         }
         let buffer = self.reactor.buffers().take(given).await;
@@ -301,9 +309,17 @@ impl DiskQueue {
 
     /// The one pass over a write's data.
     pub(super) fn transform(&self, range: ByteRange, from: &[Segment], to: Segment) {
+        self.transform_before(range, from, to, std::ptr::null());
+    }
+
+    /// The same; what lies at `after` is worked on next.
+    fn transform_before(&self, range: ByteRange, from: &[Segment], to: Segment, after: *const u8) {
         match &self.cipher {
-            Some(cipher) => cipher.encrypt(range, from, to),
-            None => copy(from, to),
+            Some(cipher) => cipher.encrypt(range, from, to, after),
+            None => {
+                fetch(after);
+                copy(from, to);
+            }
         }
     }
 }

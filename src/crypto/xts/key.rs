@@ -139,7 +139,7 @@ impl XtsKey {
     /// Encrypts the sectors that lie one after the other in the pieces of `src` into the pieces of `dst`.
     ///
     /// Either side may be cut anywhere, also inside a sector or an AES block, and the two sides differently; a piece
-    /// may be empty.
+    /// may be empty. What lies at `after`, which may be null or not mapped, is fetched meanwhile: the caller works on it next.
     ///
     /// # Safety
     /// The pieces of `src` can be read and those of `dst` written. Byte n of the source and byte n of the destination
@@ -147,10 +147,19 @@ impl XtsKey {
     ///
     /// # Panics
     /// If the two sides differ in length or are not whole sectors.
-    pub unsafe fn encrypt_segments(&self, sector: SectorSize, tweak: Tweak, src: &[Segment], dst: &[Segment]) {
+    pub unsafe fn encrypt_segments(
+        &self,
+        sector: SectorSize,
+        tweak: Tweak,
+        src: &[Segment],
+        dst: &[Segment],
+        after: *const u8,
+    ) {
         // SAFETY: the caller's promise is the one asked for.
         unsafe {
-            segments::for_each_span(sector, src, dst, |at, span| self.encrypt_span(sector, tweak.after(at), span))
+            segments::for_each_span(sector, src, dst, |at, span| {
+                self.encrypt_span(sector, tweak.after(at), span.before(after));
+            });
         }
     }
 
@@ -161,10 +170,19 @@ impl XtsKey {
     ///
     /// # Panics
     /// If the two sides differ in length or are not whole sectors.
-    pub unsafe fn decrypt_segments(&self, sector: SectorSize, tweak: Tweak, src: &[Segment], dst: &[Segment]) {
+    pub unsafe fn decrypt_segments(
+        &self,
+        sector: SectorSize,
+        tweak: Tweak,
+        src: &[Segment],
+        dst: &[Segment],
+        after: *const u8,
+    ) {
         // SAFETY: the caller's promise is the one asked for.
         unsafe {
-            segments::for_each_span(sector, src, dst, |at, span| self.decrypt_span(sector, tweak.after(at), span))
+            segments::for_each_span(sector, src, dst, |at, span| {
+                self.decrypt_span(sector, tweak.after(at), span.before(after));
+            });
         }
     }
 

@@ -12,7 +12,8 @@
 //! - Round keys are read in their round. Otherwise the compiler takes all 15 into registers and then runs vector after
 //!   vector. It is [`Vector::round_key`] that holds it to that, and [`Vector::pinned`] for the ninth stream;
 //!   `strongroom-perf xts --check` measures that they do.
-//! - The source is fetched 8 KiB ahead, within the run: the reorder window does not reach far enough.
+//! - The source is fetched 8 KiB ahead, and behind the end of the run what the caller says comes next: the reorder window does not reach far
+//!   enough, and while a short run is worked on the memory would have nothing to do.
 //!
 //! No closures: one would be compiled without the CPU features of the function it stands in.
 //!
@@ -250,8 +251,11 @@ struct Work<'a, V, D> {
     /// The next stride.
     src: *const u8,
     dst: *mut u8,
-    /// The last stride of the source, beyond which nothing is fetched.
+    /// What is fetched beside the next stride, and beside the last ones: the start of what comes after the run.
+    ahead: *const u8,
+    /// The last stride of the source.
     last: *const u8,
+    after: *const u8,
     tweaks: Tweaks,
     /// Which half of `tweaks` is the next stride's: 0 or 1.
     half: usize,
@@ -276,11 +280,17 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
             }
             First::new(units.first_tweak(1), &fold)
         };
+        let last = span.src().wrapping_add((span.blocks() - STRIDE) * BLOCK);
+        let after = if span.after().is_null() { last } else { span.after() };
+        // A run that is short fetches only what comes after it.
+        let ahead = Some(span.src().wrapping_add(PREFETCH_BYTES)).filter(|&ahead| ahead <= last).unwrap_or(after);
         Self {
             schedules,
             src: span.src(),
             dst: span.dst(),
-            last: span.src().wrapping_add((span.blocks() - STRIDE) * BLOCK),
+            ahead,
+            last,
+            after,
             tweaks,
             half: 0,
             first,
@@ -293,7 +303,7 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
     /// starts the sector at `next` of the ring; otherwise it belongs to the same sector.
     #[inline(always)]
     unsafe fn stride<const NINTH: bool, const START: bool>(&mut self, units: &mut Units<V>, next: usize) {
-        let ahead = self.src.wrapping_add(PREFETCH_BYTES).min(self.last);
+        let ahead = self.ahead;
         // SAFETY: the condition is passed on; the stride lies within source and destination, the passes within it.
         unsafe {
             self.pass::<NINTH, START, 0>(units, next, ahead);
@@ -303,6 +313,7 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
         }
         self.half ^= 1;
         self.src = self.src.wrapping_add(STRIDE_BYTES);
+        self.ahead = if self.ahead == self.last { self.after } else { self.ahead.wrapping_add(STRIDE_BYTES) };
         self.dst = self.dst.wrapping_add(STRIDE_BYTES);
     }
 

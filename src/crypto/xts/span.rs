@@ -19,6 +19,8 @@ pub(super) struct Span {
     src: *const u8,
     dst: *mut u8,
     blocks: usize,
+    /// What is worked on after this run and may be fetched meanwhile; null if nobody knows.
+    after: *const u8,
 }
 
 impl Span {
@@ -28,7 +30,17 @@ impl Span {
     /// For as long as the span is used, that many blocks can be read at `src` and written at `dst`, and the two places
     /// are either the same or do not overlap.
     pub(super) unsafe fn new(src: *const u8, dst: *mut u8, blocks: usize) -> Self {
-        Self { src, dst, blocks }
+        Self { src, dst, blocks, after: std::ptr::null() }
+    }
+
+    /// The same run with a hint: what lies at `after`, which need not be mapped, is worked on next.
+    pub(super) fn before(self, after: *const u8) -> Self {
+        Self { after, ..self }
+    }
+
+    /// What is worked on after this run; null if nobody knows.
+    pub(super) fn after(&self) -> *const u8 {
+        self.after
     }
 
     /// The number of AES blocks.
@@ -50,7 +62,7 @@ impl Span {
     pub(super) fn part(&self, first: usize, blocks: usize) -> Self {
         assert!(first <= self.blocks && blocks <= self.blocks - first, "part outside its span");
         // SAFETY: the part lies within the span, so its memory is as good as the span's.
-        unsafe { Self::new(self.src.add(first * BLOCK), self.dst.add(first * BLOCK), blocks) }
+        unsafe { Self::new(self.src.add(first * BLOCK), self.dst.add(first * BLOCK), blocks) }.before(self.after)
     }
 
     /// Reads the blocks from `first` on, as many as there are tweaks, each combined with its tweak, into `blocks`.

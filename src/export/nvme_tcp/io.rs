@@ -92,6 +92,9 @@ impl Served<'_> {
     async fn write(&self, queue: &Queue, attached: &Rc<Attached>, arrived: Arrived) -> Result<Answer, Status> {
         let command = arrived.command;
         let range = transfer_range(attached, &command)?;
+        if command.data.len.get() as u64 != range.len() {
+            return Err(Status::SGL_LENGTH_INVALID.final_one());
+        }
         let in_capsule = self.source(&arrived, range.len() as usize)?;
         let working = attached.may_write()?;
         if in_capsule {

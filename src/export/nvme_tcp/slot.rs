@@ -149,16 +149,17 @@ impl Served<'_> {
         }
     }
 
-    /// Where a command says that its `len` bytes of data are: in the capsule (true) or to be asked for.
+    /// Where a command says that its data are, at least `len` bytes: in the capsule (true) or to be asked for.
     pub(super) fn source(&self, arrived: &Arrived, len: usize) -> Result<bool, Status> {
         let named = &arrived.command.data;
-        if named.len.get() as usize != len {
+        let room = named.len.get() as usize;
+        if room < len {
             return Err(Status::SGL_LENGTH_INVALID.final_one());
         }
         match named.identifier {
             // In a capsule the address is an offset; ICDOFF is 0, and so is the only offset that is any use.
             sgl::IN_CAPSULE if named.address.get() != 0 => Err(Status::SGL_OFFSET_INVALID.final_one()),
-            sgl::IN_CAPSULE if arrived.data.len() != len => Err(Status::SGL_LENGTH_INVALID.final_one()),
+            sgl::IN_CAPSULE if arrived.data.len() != room => Err(Status::SGL_LENGTH_INVALID.final_one()),
             sgl::IN_CAPSULE => Ok(true),
             // Data in a capsule that says that it is elsewhere.
             sgl::TRANSPORT if arrived.data.len() > 0 => Err(Status::INVALID_FIELD.final_one()),
@@ -178,10 +179,11 @@ impl Served<'_> {
         Ok(())
     }
 
-    /// All of a command's data, in one piece.
+    /// The first `len` bytes of a command's data, in one piece. What a host has more in its buffer, as Linux has behind the ranges of Dataset
+    /// Management, is not asked for.
     pub(super) async fn payload(&self, arrived: Arrived, len: usize) -> Result<Body, Answer> {
         if self.source(&arrived, len)? {
-            return Ok(arrived.data);
+            return Ok(arrived.data.part(0..len));
         }
         let buffer = self.connection.link.reactor.buffers().take(len).await;
         let transfer = Transfer::new(arrived.command.cid.get(), 0, len, Target::Memory(buffer), self.slot);
