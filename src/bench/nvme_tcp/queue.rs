@@ -130,8 +130,20 @@ impl Queue {
     /// Sends what is waiting, as far as the socket takes it.
     #[inline]
     pub(super) fn send(&mut self) -> Result<(), NvmeTcpError> {
-        let queue = self.number();
-        self.outgoing.send(&mut self.stream).map_err(|e| NvmeTcpError::socket(queue, "under load", e))
+        self.outgoing.send(&mut self.stream).or_else(|e| Err(self.reason(e)))
+    }
+
+    /// Why a send failed: what the target said before it closed tells more than the error.
+    #[cold]
+    fn reason(&mut self, error: std::io::Error) -> NvmeTcpError {
+        let mut done = Vec::new();
+        loop {
+            match self.receive(&mut done) {
+                Ok(0) => return NvmeTcpError::socket(self.number(), "under load", error),
+                Ok(_) => {}
+                Err(said) => return said,
+            }
+        }
     }
 
     /// Receives once; adds the commands that are complete to `done`. Gives the bytes received.
