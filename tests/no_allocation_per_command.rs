@@ -13,8 +13,9 @@ use common::Target;
 use common::nbd_client::{Client, FLUSH, FUA, READ, Reply, WRITE};
 use engine::{all, device_config, memory_device, on_reactor};
 use strongroom::crypto::xts::{Kernel, SectorSize};
-use strongroom::device::{ByteRange, DeviceKind, SharedDevice};
+use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice};
 use strongroom::disk::{Disk, DiskQueue};
+use strongroom::memory::Buffer;
 use strongroom::reactor::Reactor;
 
 struct Counting;
@@ -44,7 +45,23 @@ static ALLOCATOR: Counting = Counting;
 const SLOTS: u64 = 64;
 const COMMANDS: u64 = 200;
 
-/// Each slot reads, writes and flushes `COMMANDS` times, first to warm up, then counted.
+/// A write that arrives in pieces which cut a sector.
+async fn write_in_pieces(queue: &Rc<DiskQueue>, range: ByteRange, buffer: &Buffer) -> Result<(), IoError> {
+    let mut incoming = queue.begin_write(range).await?;
+    incoming.add(&[buffer.segment(0..100), buffer.segment(100..5000)])?;
+    strongroom::reactor::yield_now().await;
+    incoming.add(&[buffer.segment(5000..8192)])?;
+    queue.commit(incoming).await
+}
+
+/// Swaps what was there when it was read for the same: sometimes another slot has written meanwhile.
+async fn swap(queue: &DiskQueue, range: ByteRange, buffer: &mut Buffer) -> Result<(), IoError> {
+    queue.read(range, buffer, 0).await?;
+    let whole = [buffer.segment(0..8192)];
+    queue.compare_and_write(range, &whole, &whole).await.map(drop)
+}
+
+/// Each slot reads, writes in every way, compares and flushes `COMMANDS` times, first to warm up, then counted.
 async fn count_allocations(reactor: Reactor, queue: Rc<DiskQueue>) -> u64 {
     let counted = Rc::new(Cell::new(None));
     let warm = Rc::new(Cell::new(0));
@@ -66,7 +83,11 @@ async fn count_allocations(reactor: Reactor, queue: Rc<DiskQueue>) -> u64 {
                 let range = ByteRange::new((slot * 7 + round) % 500 * 8192, 8192).expect("fits");
                 match round % 8 {
                     0 => queue.flush().await,
-                    1..4 => queue.write(range, &[buffer.segment(0..100), buffer.segment(100..8192)]).await,
+                    1 => queue.write(range, &[buffer.segment(0..100), buffer.segment(100..8192)]).await,
+                    2 => write_in_pieces(&queue, range, &buffer).await,
+                    3 => swap(&queue, range, &mut buffer).await,
+                    4 => queue.compare(range, &[buffer.segment(0..100), buffer.segment(100..8192)]).await.map(drop),
+                    5 => queue.verify(range).await,
                     _ => queue.read(range, &mut buffer, 0).await,
                 }
                 .expect("done");

@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::memory::{Buffer, Segment};
 use crate::reactor::{File, Reactor, offload};
@@ -22,13 +23,15 @@ pub struct FileDevice {
     /// For calls on the helper thread, which may outlive this handle by a moment.
     seekable: Arc<OwnedFd>,
     info: DeviceInfo,
+    /// The size of now: the file may grow.
+    size: Arc<AtomicU64>,
 }
 
 impl FileDevice {
-    /// Takes an open descriptor whose properties are known.
-    pub fn new(reactor: &Reactor, fd: OwnedFd, info: DeviceInfo) -> io::Result<Self> {
+    /// Takes an open descriptor whose properties are known; `size` is what it has at any moment.
+    pub fn new(reactor: &Reactor, fd: OwnedFd, info: DeviceInfo, size: Arc<AtomicU64>) -> io::Result<Self> {
         let seekable = Arc::new(fd.try_clone()?);
-        Ok(Self { file: File::new(reactor, fd), seekable, info })
+        Ok(Self { file: File::new(reactor, fd), seekable, info, size })
     }
 
     /// Whole blocks of what the kernel did; a completion of less than one block makes no progress and is the device's failure.
@@ -42,11 +45,11 @@ impl FileDevice {
 
 impl Device for FileDevice {
     fn info(&self) -> DeviceInfo {
-        self.info
+        DeviceInfo { size: self.size.load(Ordering::Acquire), ..self.info }
     }
 
     async fn read(&self, at: u64, buffer: &mut Buffer, window: Range<usize>) -> Result<usize, IoError> {
-        check_range(&self.info, at, window.len() as u64)?;
+        check_range(&self.info(), at, window.len() as u64)?;
         loop {
             match self.file.read_at(at, buffer, window.clone()).await {
                 Ok(done) => return self.whole_blocks(done),
@@ -57,7 +60,7 @@ impl Device for FileDevice {
     }
 
     async fn write(&self, at: u64, buffer: &mut Buffer, window: Range<usize>) -> Result<usize, IoError> {
-        check_range(&self.info, at, window.len() as u64)?;
+        check_range(&self.info(), at, window.len() as u64)?;
         loop {
             match self.file.write_at(at, buffer, window.clone()).await {
                 Ok(done) => return self.whole_blocks(done),
@@ -77,13 +80,13 @@ impl Device for FileDevice {
     }
 
     async fn discard(&self, range: ByteRange) -> Result<(), IoError> {
-        check_range(&self.info, range.start(), range.len())?;
+        check_range(&self.info(), range.start(), range.len())?;
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         Ok(self.file.fallocate(mode, range.start(), range.len()).await?)
     }
 
     async fn write_zeroes(&self, range: ByteRange, space: Zeroes) -> Result<(), IoError> {
-        check_range(&self.info, range.start(), range.len())?;
+        check_range(&self.info(), range.start(), range.len())?;
         let how = match space {
             Zeroes::MayFree => libc::FALLOC_FL_PUNCH_HOLE,
             Zeroes::KeepAllocated => libc::FALLOC_FL_ZERO_RANGE,
@@ -92,7 +95,7 @@ impl Device for FileDevice {
     }
 
     async fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, IoError> {
-        check_range(&self.info, range.start(), range.len())?;
+        check_range(&self.info(), range.start(), range.len())?;
         let fd = self.seekable.clone();
         offload(move || find_extents(&fd, range)).await.map_err(IoError::from)
     }

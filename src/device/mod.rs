@@ -80,7 +80,7 @@ pub enum Zeroes {
 /// **Buffers.** The buffer belongs to the device until the command is complete; a command that is dropped half-way keeps it as long as
 /// the kernel may touch it, and leaves an empty buffer behind.
 pub trait Device {
-    /// What the device is like. It does not change while a handle is open.
+    /// What the device is like. While a handle is open only the size changes, and only grows.
     fn info(&self) -> DeviceInfo;
 
     /// Reads from byte `at` into `window` of the buffer.

@@ -9,7 +9,8 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -19,6 +20,9 @@ use crate::reactor::Reactor;
 
 use super::layer::{Layer, LayerConfig};
 use super::{Backend, DeviceHandle, DeviceInfo, FileDevice, Fill, Layered, MemoryDevice, NullDevice};
+
+/// Devices have whole units of this many bytes.
+const SIZE_UNIT: u64 = 4096;
 
 /// A size in bytes, written as a number with an optional unit: `4096`, `"512 MiB"`, `"1G"` (units are powers of 1024).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -130,6 +134,14 @@ pub enum DeviceError {
         /// The owner, with its pid if the kernel tells.
         owner: String,
     },
+    /// Its size cannot become what was asked for.
+    #[error("device {name}: {what}")]
+    Resize {
+        /// The device.
+        name: String,
+        /// What is wrong and what to do.
+        what: String,
+    },
     /// No memory.
     #[error("device {name}: {source}")]
     Memory {
@@ -143,17 +155,20 @@ pub enum DeviceError {
 /// A device that the process has opened.
 pub struct SharedDevice {
     name: String,
+    /// As it was when it was opened; the size of now is beside it.
     info: DeviceInfo,
+    /// Shared with every handle: one store, and all reactors check against the new size.
+    size: Arc<AtomicU64>,
     source: Source,
     layers: Vec<Layer>,
 }
 
 enum Source {
-    /// `_lock` holds the exclusive lock for as long as the device is open.
+    /// `file` holds the exclusive lock for as long as the device is open; who has the mutex may change the size.
     File {
         path: PathBuf,
         direct: bool,
-        _lock: File,
+        file: Mutex<File>,
     },
     Memory(MemoryDevice, Pages),
     Null(Fill),
@@ -165,7 +180,7 @@ impl SharedDevice {
         let wrong = |what: &str| DeviceError::Config { name: config.name.clone(), what: what.to_owned() };
         let size = || match config.size {
             None => Err(wrong("a size is needed: size = \"1 GiB\"")),
-            Some(Size(size)) if size == 0 || !size.is_multiple_of(4096) => {
+            Some(Size(size)) if size == 0 || !size.is_multiple_of(SIZE_UNIT) => {
                 Err(wrong("the size has to be a positive multiple of 4096 bytes"))
             }
             Some(Size(size)) => Ok(size),
@@ -195,13 +210,14 @@ impl SharedDevice {
             }
         };
         let layers = config.layers.iter().map(Layer::new).collect();
-        Ok(Self { name: config.name.clone(), info, source, layers })
+        Ok(Self { name: config.name.clone(), info, size: shared_size(info), source, layers })
     }
 
     /// A null device whose reads leave buffers as they are; for benchmarks inside the process, never for an export.
     pub fn null_without_data(size: u64) -> Self {
         let info = super::Device::info(&NullDevice::new(size, Fill::Nothing));
-        Self { name: "null".to_owned(), info, source: Source::Null(Fill::Nothing), layers: Vec::new() }
+        let source = Source::Null(Fill::Nothing);
+        Self { name: "null".to_owned(), info, size: shared_size(info), source, layers: Vec::new() }
     }
 
     /// The name in the configuration.
@@ -209,9 +225,79 @@ impl SharedDevice {
         &self.name
     }
 
-    /// What the device is like.
+    /// What the device is like now.
     pub fn info(&self) -> DeviceInfo {
-        self.info
+        DeviceInfo { size: self.size.load(Ordering::Acquire), ..self.info }
+    }
+
+    /// The number of bytes on it, as it changes.
+    pub(crate) fn size(&self) -> &Arc<AtomicU64> {
+        &self.size
+    }
+
+    /// Makes the regular file larger, sparse, and durably so; all handles take commands behind the old end at once. Returns the new size.
+    /// Blocking.
+    pub fn grow(&self, to: u64) -> Result<u64, DeviceError> {
+        let wrong = |what: String| DeviceError::Resize { name: self.name.clone(), what };
+        let Source::File { path, file, .. } = &self.source else { return Err(self.fixed_size()) };
+        let failed = |what| self.file_error(path, what);
+        let mut file = file.lock().expect("no panic under this lock");
+        let size = self.info().size;
+        if to < size {
+            return Err(wrong(format!("it has {size} bytes and is not made smaller; {to} were asked for")));
+        }
+        if !to.is_multiple_of(SIZE_UNIT) {
+            return Err(wrong(format!("{to} bytes is not a multiple of {SIZE_UNIT}; choose one")));
+        }
+        if file.metadata().map_err(failed("inspect"))?.file_type().is_block_device() {
+            let what = format!(
+                "{} is a block device: make it larger where it was made, then refresh the size",
+                path.display()
+            );
+            return Err(wrong(what));
+        }
+        if size_of_file(&mut file).map_err(failed("measure"))? < to {
+            file.set_len(to).map_err(failed("grow"))?;
+            // Before anybody writes there: the data of a flushed write must not lie behind the end after a power cut.
+            file.sync_all().map_err(failed("sync"))?;
+        }
+        self.take_size(&mut file, path)
+    }
+
+    /// Looks again how large the file or block device is, and takes commands up to there. Returns the size. Blocking.
+    pub fn refresh_size(&self) -> Result<u64, DeviceError> {
+        let Source::File { path, file, .. } = &self.source else { return Ok(self.info().size) };
+        self.take_size(&mut file.lock().expect("no panic under this lock"), path)
+    }
+
+    fn take_size(&self, file: &mut File, path: &Path) -> Result<u64, DeviceError> {
+        let found = size_of_file(file).map_err(self.file_error(path, "measure"))?;
+        let (now, before) = (usable(found, self.info.block_size), self.info().size);
+        if now < before {
+            return Err(DeviceError::Resize {
+                name: self.name.clone(),
+                what: format!(
+                    "{} has become smaller: {found} bytes, where {before} were in use; the size in use stays, and commands behind \
+                     the new end fail until it is made larger again",
+                    path.display()
+                ),
+            });
+        }
+        self.size.store(now, Ordering::Release);
+        Ok(now)
+    }
+
+    fn fixed_size(&self) -> DeviceError {
+        let kind = if matches!(self.source, Source::Memory(..)) { "memory" } else { "null" };
+        DeviceError::Resize {
+            name: self.name.clone(),
+            what: format!("the size of a {kind} device is fixed while it is open; change it in the configuration"),
+        }
+    }
+
+    fn file_error(&self, path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> DeviceError {
+        let (name, path) = (self.name.clone(), path.to_owned());
+        move |source| DeviceError::File { name, path, what, source }
     }
 
     /// A few words for the start-up report.
@@ -226,7 +312,7 @@ impl SharedDevice {
             Source::Null(_) => "null".to_owned(),
         };
         let layers: String = self.layers.iter().map(|layer| format!(" + {}", layer.name())).collect();
-        format!("{what}{layers}, {} MiB, {}-byte blocks", self.info.size >> 20, self.info.block_size)
+        format!("{what}{layers}, {} MiB, {}-byte blocks", self.info().size >> 20, self.info.block_size)
     }
 
     /// A handle for one reactor.
@@ -236,7 +322,7 @@ impl SharedDevice {
                 let failed =
                     |source| DeviceError::File { name: self.name.clone(), path: path.clone(), what: "open", source };
                 let fd = OwnedFd::from(open_rw(path, *direct).map_err(failed)?);
-                Backend::File(FileDevice::new(reactor, fd, self.info).map_err(failed)?)
+                Backend::File(FileDevice::new(reactor, fd, self.info, self.size.clone()).map_err(failed)?)
             }
             Source::Memory(device, _) => Backend::Memory(device.clone()),
             Source::Null(fill) => Backend::Null(NullDevice::new(self.info.size, *fill)),
@@ -284,7 +370,7 @@ fn open_file(name: &str, path: &Path) -> Result<(DeviceInfo, Source), DeviceErro
     };
     let block_size = if direct { direct_alignment(&lock, is_block_device) } else { 512 };
     let size = size_of_file(&mut lock).map_err(failed("measure"))?;
-    let usable = size - size % u64::from(block_size.max(4096));
+    let usable = usable(size, block_size);
     if usable == 0 {
         return Err(DeviceError::Config {
             name: name.to_owned(),
@@ -295,7 +381,16 @@ fn open_file(name: &str, path: &Path) -> Result<(DeviceInfo, Source), DeviceErro
         });
     }
     let info = DeviceInfo { size: usable, block_size, can_discard: true, can_write_zeroes: true };
-    Ok((info, Source::File { path: path.to_owned(), direct, _lock: lock }))
+    Ok((info, Source::File { path: path.to_owned(), direct, file: Mutex::new(lock) }))
+}
+
+/// What of a file's bytes makes whole units.
+fn usable(size: u64, block_size: u32) -> u64 {
+    size - size % u64::from(block_size).max(SIZE_UNIT)
+}
+
+fn shared_size(info: DeviceInfo) -> Arc<AtomicU64> {
+    Arc::new(AtomicU64::new(info.size))
 }
 
 fn open_rw(path: &Path, direct: bool) -> io::Result<File> {

@@ -19,6 +19,7 @@ mod stats;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
@@ -56,7 +57,7 @@ pub enum DiskError {
         /// Why not.
         source: KeyFileError,
     },
-    /// A reactor cannot open the device.
+    /// A reactor cannot open the device, or it cannot be resized.
     #[error("disk {disk}: {source}")]
     Device {
         /// The disk.
@@ -87,7 +88,8 @@ pub struct Disk {
     name: String,
     device: Arc<SharedDevice>,
     sector: SectorSize,
-    size: u64,
+    /// The device's size of now.
+    device_size: Arc<AtomicU64>,
     protection: Option<Protection>,
     gate: Arc<Gate>,
     counters: Arc<AllCounters>,
@@ -144,12 +146,12 @@ impl Disk {
             // Expanded once here so that a key or kernel that cannot be used is refused at start-up.
             expand(protection).map_err(|e| e.for_disk(name))?;
         }
-        let size = info.size - info.size % sector.bytes() as u64;
+        let device_size = device.size().clone();
         Ok(Arc::new(Self {
             name: name.to_owned(),
             device,
             sector,
-            size,
+            device_size,
             protection,
             gate: Gate::new(),
             counters: Arc::default(),
@@ -166,9 +168,23 @@ impl Disk {
         &self.device
     }
 
-    /// Bytes on the disk.
+    /// Bytes on the disk; they become more when it grows.
     pub fn size(&self) -> u64 {
-        self.size
+        self.device_size.load(Ordering::Acquire) & !(self.sector.bytes() as u64 - 1)
+    }
+
+    /// Makes the disk larger, if its device is a regular file, and returns the new size. Every queue takes commands behind the old end at
+    /// once. Blocking: for control threads.
+    pub fn grow(&self, to: u64) -> Result<u64, DiskError> {
+        self.device.grow(to).map_err(|source| DiskError::Device { disk: self.name.clone(), source })?;
+        Ok(self.size())
+    }
+
+    /// Looks again how large the device is, such as a block device or file that was made larger elsewhere, and returns the disk's size.
+    /// Blocking: for control threads.
+    pub fn refresh_size(&self) -> Result<u64, DiskError> {
+        self.device.refresh_size().map_err(|source| DiskError::Device { disk: self.name.clone(), source })?;
+        Ok(self.size())
     }
 
     /// The logical block, which is also the data unit of the cipher.
@@ -202,7 +218,7 @@ impl Disk {
         };
         format!(
             "{} MiB, {}-byte sectors, {cipher}, on device {}",
-            self.size >> 20,
+            self.size() >> 20,
             self.sector.bytes(),
             self.device.name()
         )
