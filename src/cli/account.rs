@@ -40,9 +40,19 @@ pub(super) fn run(args: &AccountArgs) -> Outcome {
 }
 
 fn list(accounts: Vec<AccountReport>) -> String {
-    let mut table = Table::new(&[("NAME", Align::Left), ("HOSTS", Align::Left), ("DISKS", Align::Left)]);
+    let mut table = Table::new(&[
+        ("NAME", Align::Left),
+        ("HOSTS", Align::Left),
+        ("DISKS", Align::Left),
+        ("SUBSYSTEM", Align::Left),
+    ]);
     for account in accounts {
-        table.row([account.name, account.hosts.join(", "), account.disks.join(", ")]);
+        table.row([
+            account.name,
+            account.hosts.join(", "),
+            account.disks.join(", "),
+            account.subsystem.unwrap_or_default(),
+        ]);
     }
     table.text_or("there are no accounts")
 }

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::device::SharedDevice;
 use crate::disk::Disk;
 use crate::export::nbd::NbdError;
+use crate::export::nvme_tcp::Subsystem;
 use crate::export::stream::ListenError;
 use crate::reactor::{ReactorError, ReactorThread, Remote, StartReport};
 
@@ -64,7 +65,7 @@ pub enum ServeError {
 
 /// Serves a configuration until a signal ends the process. What is logged can be changed meanwhile through `log`.
 pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
-    if config.nbd.as_ref().is_none_or(|nbd| nbd.exports.is_empty()) {
+    if config.nvme_tcp.is_none() && config.nbd.as_ref().is_none_or(|nbd| nbd.exports.is_empty()) {
         return Err(ServeError::NothingToServe);
     }
     let signals = listen_for_signals()?;
@@ -88,7 +89,8 @@ pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
     // Nobody changes the target from here on.
     drop(socket);
     let target = Arc::into_inner(target).expect("the control threads have ended");
-    if !drain(target) {
+    info!("draining {} connections", target.connections());
+    if !target.stop(DRAIN_LIMIT) {
         return Err(ServeError::NotDrained(DRAIN_LIMIT));
     }
     for reactor in reactors {
@@ -97,15 +99,6 @@ pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
     }
     say("strongroom: drained and stopped\n");
     Ok(())
-}
-
-/// Stops all exports; false if one of them did not stop in order.
-fn drain(target: Target) -> bool {
-    let nbd = target.into_exports();
-    nbd.is_none_or(|nbd| {
-        info!("draining {} connections", nbd.connections());
-        nbd.stop(DRAIN_LIMIT)
-    })
 }
 
 fn open_disks(config: &Config) -> Result<Vec<Arc<Disk>>, ConfigError> {
@@ -199,6 +192,12 @@ fn report(mut lines: Vec<String>, target: &Target, config: &Config) {
     if let Some(control) = &config.control {
         lines.push(format!("  control listens on unix:{}", control.socket.display()));
     }
+    if let Some(server) = target.nvme_tcp() {
+        lines.extend(server.addresses().iter().map(|address| format!("  nvme_tcp listens on {address}")));
+        for subsystem in server.subsystems().subsystems() {
+            lines.extend(describe_subsystem(&subsystem));
+        }
+    }
     if let Some(nbd) = target.nbd() {
         lines.extend(nbd.addresses().iter().map(|address| format!("  nbd listens on {address}")));
     }
@@ -207,6 +206,21 @@ fn report(mut lines: Vec<String>, target: &Target, config: &Config) {
         lines.push(format!("  nbd export {:?}: disk {}, {mode}", export.name, export.disk));
     }
     say(&(lines.join("\n") + "\n"));
+}
+
+fn describe_subsystem(subsystem: &Subsystem) -> Vec<String> {
+    let mut lines = vec![format!("  nvme_tcp subsystem {}", subsystem.nqn())];
+    for host in subsystem.hosts() {
+        let how = if host.authentication.is_some() { ", which has to authenticate" } else { "" };
+        lines.push(format!("    host {}: {}{how}", host.name, host.nqn));
+    }
+    for (namespace, hosts) in subsystem.namespaces() {
+        let seen_by =
+            if hosts.is_empty() { "seen by nobody".to_owned() } else { format!("seen by {}", hosts.join(", ")) };
+        let shared = if namespace.is_shared() { ", shared" } else { "" };
+        lines.push(format!("    namespace {}: disk {}{shared}, {seen_by}", namespace.nsid(), namespace.disk().name()));
+    }
+    lines
 }
 
 /// Writes to standard output. Whoever read it may have gone, which is no reason to stop serving.

@@ -1,8 +1,11 @@
 //! Accounts and hosts in the configuration: whose the disks are, and who may connect.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::export::nvme_tcp::{AuthConfig, Host, HostId, HostPolicy, InventoryError, Nqn};
 use crate::secrets::SecretRef;
 
 use super::ConfigError;
@@ -36,9 +39,30 @@ pub struct HostConfig {
     pub dhchap_controller_secret: Option<SecretRef>,
 }
 
+impl HostConfig {
+    /// The host for the server, with its secrets read.
+    pub(in crate::control) fn open(&self) -> Result<Host, ConfigError> {
+        let nqn = self.nqn()?;
+        let authentication = self.dhchap_secret.clone().map(|secret| {
+            let config = AuthConfig::new(secret, self.dhchap_controller_secret.clone());
+            HostPolicy::load(nqn.as_str(), &config).map(Arc::new)
+        });
+        let id = self.host_id.map(|id| HostId(id.into_bytes()));
+        Ok(Host { name: self.name.clone(), nqn, id, authentication: authentication.transpose()? })
+    }
+
+    fn nqn(&self) -> Result<Nqn, ConfigError> {
+        self.nqn.parse().map_err(|e: InventoryError| ConfigError::Wrong(format!("host {}: {e}", self.name)))
+    }
+}
+
 /// What holds between hosts and their accounts.
 pub(super) fn check_hosts(accounts: &[AccountConfig], hosts: &[HostConfig]) -> Result<(), ConfigError> {
+    for account in accounts {
+        Nqn::of_account(&account.name).map_err(|e| ConfigError::Wrong(e.to_string()))?;
+    }
     for (index, host) in hosts.iter().enumerate() {
+        host.nqn()?;
         super::known("account", &host.account, accounts.iter().map(|account| &account.name))
             .map_err(|e| e.of(format!("host {}", host.name)))?;
         if host.dhchap_controller_secret.is_some() && host.dhchap_secret.is_none() {
@@ -90,6 +114,8 @@ mod tests {
         let id = "host_id='11111111-2222-3333-4444-555555555555'";
         for (text, wanted) in [
             (host("h", ""), "host h: there is no account a; the accounts are: none"),
+            (account.replace("'a'", "'a b'") + &host("h", ""), "account \"a b\": a name has"),
+            (account.to_owned() + &host("h", "").replace("nqn.h", "iqn.h"), "host h: \"iqn.h\" is not"),
             (format!("{account}{}", host("h", "dhchap_controller_secret='env:X'")), "needs dhchap_secret"),
             (format!("{account}{}", host("h", "host_id='00000000-0000-0000-0000-000000000000'")), "is zero"),
             (format!("{account}{}{}", host("h", id), host("i", id)), "host i: host h has the same host_id"),

@@ -8,7 +8,7 @@ use crate::crypto::xts::Kernel;
 use crate::device::DeviceError;
 use crate::disk::DiskError;
 use crate::export::nbd::NbdError;
-use crate::export::nvme_tcp::NvmeTcpError;
+use crate::export::nvme_tcp::{NvmeTcpError, PolicyError};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -55,6 +55,9 @@ pub enum ConfigError {
     /// The NBD export names what is not there.
     #[error(transparent)]
     Nbd(#[from] NbdError),
+    /// A host's secret cannot be used.
+    #[error(transparent)]
+    Host(#[from] PolicyError),
     /// The NVMe/TCP export cannot be served.
     #[error(transparent)]
     NvmeTcp(#[from] NvmeTcpError),

@@ -69,6 +69,15 @@ pub static METHODS: &[Method] = &[
         run: |target, params| nothing(params, || reply(target.accounts())),
     },
     Method {
+        name: "connection.list",
+        about: "list the controllers that hosts have: who, on which connections, and how long silent",
+        params: &[],
+        result: "an array of controllers",
+        example: "{}",
+        changes: false,
+        run: |target, params| nothing(params, || reply(target.controllers())),
+    },
+    Method {
         name: "disk.add",
         about: "open a disk on a device of its own",
         params: &[

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::control::config::ConfigError;
 use crate::device::DeviceError;
 use crate::disk::DiskError;
+use crate::export::nvme_tcp::{InventoryError, NvmeTcpError};
 
 /// How every secret of DH-HMAC-CHAP begins (NVM Express Base 2.0 section 8.13.5.8).
 const SECRET_PREFIX: &str = "DHHC-1:";
@@ -109,10 +110,33 @@ impl From<ConfigError> for Refusal {
             ConfigError::Wrong(_)
             | ConfigError::Parse { .. }
             | ConfigError::Kernel(_)
-            | ConfigError::Nbd(_)
-            | ConfigError::NvmeTcp(_) => Kind::Refused,
+            | ConfigError::Host(_)
+            | ConfigError::Nbd(_) => Kind::Refused,
+            ConfigError::NvmeTcp(error) => kind_of(error),
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<NvmeTcpError> for Refusal {
+    fn from(error: NvmeTcpError) -> Self {
+        Self::new(kind_of(&error), error.to_string())
+    }
+}
+
+fn kind_of(error: &NvmeTcpError) -> Kind {
+    use InventoryError as E;
+    match error {
+        NvmeTcpError::Config(_) => Kind::Refused,
+        NvmeTcpError::Listen(_) | NvmeTcpError::Disk(_) | NvmeTcpError::Reservation(_) => Kind::Failed,
+        NvmeTcpError::NoDisk(_) => Kind::NotFound,
+        NvmeTcpError::DetachTimeout { .. } => Kind::TimedOut,
+        NvmeTcpError::Inventory(error) => match error {
+            E::Account(_) | E::Nqn(_) | E::Nsid { .. } | E::Full(_) => Kind::Refused,
+            E::NoSubsystem(_) | E::NoHost { .. } | E::NoNamespace { .. } => Kind::NotFound,
+            E::SubsystemExists(_) | E::HostExists { .. } | E::DiskExists { .. } => Kind::Exists,
+            E::DiskElsewhere(_) | E::NotShared { .. } => Kind::InUse,
+        },
     }
 }
 

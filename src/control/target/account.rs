@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::config::{AccountConfig, Config};
 use crate::control::rpc::Refusal;
+use crate::export::nvme_tcp::NvmeTcpServer;
 
 use super::{Changed, Target};
 
@@ -12,6 +13,8 @@ use super::{Changed, Target};
 pub struct AccountReport {
     /// Its name.
     pub name: String,
+    /// The NVMe subsystem that its hosts connect to.
+    pub subsystem: Option<String>,
     /// Its hosts.
     pub hosts: Vec<String>,
     /// Its disks.
@@ -19,10 +22,16 @@ pub struct AccountReport {
 }
 
 impl AccountReport {
-    fn of(config: &Config, name: &str) -> Self {
+    fn of(config: &Config, nvme_tcp: Option<&NvmeTcpServer>, name: &str) -> Self {
+        let subsystem = nvme_tcp.and_then(|server| server.subsystems().subsystem(name).ok());
         let hosts = config.hosts.iter().filter(|host| host.account == name).map(|host| host.name.clone());
         let disks = config.disks.iter().filter(|disk| disk.account.as_deref() == Some(name));
-        Self { name: name.to_owned(), hosts: hosts.collect(), disks: disks.map(|disk| disk.name.clone()).collect() }
+        Self {
+            name: name.to_owned(),
+            subsystem: subsystem.map(|subsystem| subsystem.nqn().to_string()),
+            hosts: hosts.collect(),
+            disks: disks.map(|disk| disk.name.clone()).collect(),
+        }
     }
 }
 
@@ -37,7 +46,7 @@ pub struct NewAccount {
 impl Target {
     pub(in crate::control) fn accounts(&self) -> Vec<AccountReport> {
         let config = &self.state().config;
-        config.accounts.iter().map(|account| AccountReport::of(config, &account.name)).collect()
+        config.accounts.iter().map(|account| AccountReport::of(config, self.nvme_tcp(), &account.name)).collect()
     }
 
     pub(in crate::control) fn add_account(&self, new: &NewAccount) -> Result<Changed<AccountReport>, Refusal> {
@@ -45,6 +54,11 @@ impl Target {
             config.accounts.push(AccountConfig { name: new.name.clone() });
             Ok(())
         };
-        self.change(edit, |config| Ok(Changed::new(AccountReport::of(config, &new.name))))
+        self.change(edit, |config| {
+            if let Some(server) = self.nvme_tcp() {
+                server.add_account(&new.name)?;
+            }
+            Ok(Changed::new(AccountReport::of(config, self.nvme_tcp(), &new.name)))
+        })
     }
 }

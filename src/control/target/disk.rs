@@ -7,8 +7,9 @@ use crate::control::config::{Config, ConfigError, known};
 use crate::control::rpc::{Kind, Refusal};
 use crate::device::{DeviceConfig, Size};
 use crate::disk::DiskConfig;
+use crate::export::nvme_tcp::{NvmeTcpError, NvmeTcpServer};
 
-use super::{Changed, Removed, State, Target};
+use super::{Changed, Removed, State, Target, namespace};
 
 /// A disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,7 +90,7 @@ pub struct NewDisk {
 }
 
 impl State {
-    fn disk(&self, config: &DiskConfig) -> DiskReport {
+    fn disk(&self, nvme_tcp: Option<&NvmeTcpServer>, config: &DiskConfig) -> DiskReport {
         let disk = &self.disks[&config.name];
         DiskReport {
             name: config.name.clone(),
@@ -100,28 +101,28 @@ impl State {
             device: config.device.clone(),
             shared: config.shared,
             uuid: config.uuid_in(&self.config.region),
-            nsid: config.nsid,
+            nsid: nvme_tcp.and_then(|server| namespace::nsid_of(server, config)).or(config.nsid),
             attached_to: config.attached_to.clone(),
             nbd_exports: self.config.exports_of(&config.name).map(str::to_owned).collect(),
         }
     }
 
-    fn disk_named(&self, name: &str) -> Result<DiskReport, Refusal> {
+    fn disk_named(&self, nvme_tcp: Option<&NvmeTcpServer>, name: &str) -> Result<DiskReport, Refusal> {
         known("disk", name, self.config.disks.iter().map(|disk| &disk.name))?;
         let disk = self.config.disks.iter().find(|disk| disk.name == name).expect("it is known");
-        Ok(self.disk(disk))
+        Ok(self.disk(nvme_tcp, disk))
     }
 }
 
 impl Target {
     pub(in crate::control) fn disks(&self) -> Vec<DiskReport> {
         let state = self.state();
-        state.config.disks.iter().map(|disk| state.disk(disk)).collect()
+        state.config.disks.iter().map(|disk| state.disk(self.nvme_tcp(), disk)).collect()
     }
 
     pub(in crate::control) fn disk(&self, DiskName { name }: &DiskName) -> Result<DiskDetail, Refusal> {
         let state = self.state();
-        let report = state.disk_named(name)?;
+        let report = state.disk_named(self.nvme_tcp(), name)?;
         let disk = &state.disks[name];
         Ok(DiskDetail {
             disk: report,
@@ -147,6 +148,10 @@ impl Target {
         };
         self.change(edit, |config| {
             let disk = config.open_disk(&name)?;
+            if let Some(server) = self.nvme_tcp() {
+                let placed = config.disks.last().expect("it was just added");
+                namespace::place(server, config, placed, &disk)?;
+            }
             self.state().disks.insert(name.clone(), disk);
             Ok(())
         })?;
@@ -173,7 +178,12 @@ impl Target {
             config.devices.retain(|other| other.name != device);
             Ok(())
         };
-        self.change(edit, |_| Ok(Changed::new(Removed { removed: name.clone() })))
+        self.change(edit, |_| {
+            if let Some(server) = self.server_of(name) {
+                server.remove_disk(name)?;
+            }
+            Ok(Changed::new(Removed { removed: name.clone() }))
+        })
     }
 
     pub(in crate::control) fn attach(&self, to: &Attachment) -> Result<Changed<DiskReport>, Refusal> {
@@ -181,7 +191,12 @@ impl Target {
             config.disk_mut(&to.name)?.attached_to.push(to.host.clone());
             Ok(())
         };
-        self.change(edit, |_| Ok(()))?;
+        self.change(edit, |_| {
+            if let Some(server) = self.server_of(&to.name) {
+                server.attach(&to.name, &to.host)?;
+            }
+            Ok(())
+        })?;
         self.changed_disk(&to.name)
     }
 
@@ -196,7 +211,15 @@ impl Target {
             disk.attached_to.retain(|other| other != host);
             Ok(())
         };
-        self.change(edit, |_| Ok(()))?;
+        let finished = self.change(edit, |_| {
+            let Some(server) = self.server_of(&from.name) else { return Ok(Ok(())) };
+            match server.detach(&from.name, &from.host) {
+                // The host does not see the disk any more, which is to be remembered; only its last commands have not ended.
+                Err(late @ NvmeTcpError::DetachTimeout { .. }) => Ok(Err(late)),
+                other => Ok(Ok(other?)),
+            }
+        })?;
+        finished?;
         self.changed_disk(&from.name)
     }
 
@@ -212,12 +235,21 @@ impl Target {
                 None => disk.refresh_size(),
             };
             grown.map_err(|e| Refusal::from(ConfigError::from(e)))?;
+            if let Some(server) = self.server_of(&new.name) {
+                server.resized(&new.name)?;
+            }
             Ok(())
         })?;
         self.changed_disk(&new.name)
     }
 
+    /// The server, if the disk is a namespace: a change never makes one of a disk that is there, nor takes it back.
+    fn server_of(&self, disk: &str) -> Option<&NvmeTcpServer> {
+        let is_namespace = self.state().config.disks.iter().any(|other| other.name == disk && other.account.is_some());
+        self.nvme_tcp().filter(|_| is_namespace)
+    }
+
     fn changed_disk(&self, name: &str) -> Result<Changed<DiskReport>, Refusal> {
-        Ok(Changed::new(self.state().disk_named(name)?))
+        Ok(Changed::new(self.state().disk_named(self.nvme_tcp(), name)?))
     }
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::control::config::{Config, HostConfig, known};
 use crate::control::rpc::{Kind, Refusal};
+use crate::export::nvme_tcp::NvmeTcpError;
 
 use super::{Changed, Removed, Target};
 
@@ -64,6 +65,11 @@ impl Target {
         };
         self.change(edit, |config| {
             let host = config.hosts.iter().find(|host| host.name == name).expect("it was just added");
+            // Secrets are read also if nobody can connect yet: a wrong one is found now and not later.
+            let opened = host.open()?;
+            if let Some(server) = self.nvme_tcp() {
+                server.add_host(&host.account, opened)?;
+            }
             Ok(Changed::new(HostReport::of(config, host)))
         })
     }
@@ -80,6 +86,18 @@ impl Target {
             config.hosts.retain(|host| host.name != *name);
             Ok(())
         };
-        self.change(edit, |_| Ok(Changed::new(Removed { removed: name.clone() })))
+        self.change(edit, |_| {
+            if let Some(server) = self.nvme_tcp() {
+                let account = self.account_of(name);
+                server.subsystems().remove_host(&account, name).map_err(NvmeTcpError::from)?;
+            }
+            Ok(Changed::new(Removed { removed: name.clone() }))
+        })
+    }
+
+    fn account_of(&self, host: &str) -> String {
+        let state = self.state();
+        let host = state.config.hosts.iter().find(|other| other.name == host).expect("it is known");
+        host.account.clone()
     }
 }

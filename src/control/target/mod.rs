@@ -9,16 +9,18 @@ mod disk;
 mod export;
 mod host;
 mod info;
+mod namespace;
 mod stat;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Disk;
 use crate::export::nbd::NbdServer;
+use crate::export::nvme_tcp::NvmeTcpServer;
 use crate::reactor::{ReactorThread, Remote};
 
 use super::config::Config;
@@ -28,7 +30,10 @@ use super::server::ServeError;
 
 pub use account::{AccountReport, NewAccount};
 pub use disk::{Attachment, DiskDetail, DiskName, DiskReport, NewDisk, NewSize};
-pub use export::{ExportsReport, NbdExportReport, NbdReport};
+pub use export::{
+    ControllerReport, ExportsReport, NamespaceReport, NbdExportReport, NbdReport, NvmeTcpReport, QueueReport,
+    SubsystemReport,
+};
 pub use host::{HostName, HostReport};
 pub(super) use info::describe_pages;
 pub use info::{LogReport, NewLogFilter, ReactorReport, TargetReport};
@@ -43,6 +48,7 @@ pub struct Target {
     reactors: Vec<ReactorReport>,
     remotes: Vec<Remote>,
     nbd: Option<NbdServer>,
+    nvme_tcp: Option<NvmeTcpServer>,
     log: LogFilter,
     /// Held while a change is made.
     changing: Mutex<()>,
@@ -99,12 +105,15 @@ impl Target {
         let remotes: Vec<Remote> = reactors.iter().map(|reactor| reactor.remote().clone()).collect();
         let nbd_config = config.nbd.as_ref().filter(|nbd| !nbd.exports.is_empty());
         let nbd = nbd_config.map(|nbd| NbdServer::start(nbd, &disks, &remotes)).transpose()?;
-        let disks = disks.into_iter().map(|disk| (disk.name().to_owned(), disk)).collect();
+        let disks: BTreeMap<_, _> = disks.into_iter().map(|disk| (disk.name().to_owned(), disk)).collect();
+        let nvme_tcp = config.nvme_tcp.as_ref();
+        let nvme_tcp = nvme_tcp.map(|nvme_tcp| namespace::serve(nvme_tcp, config, &disks, &remotes)).transpose()?;
         Ok(Self {
             started: Instant::now(),
             reactors: reactors.iter().map(ReactorReport::new).collect(),
             remotes,
             nbd,
+            nvme_tcp,
             log,
             changing: Mutex::default(),
             state: Mutex::new(State { config: config.clone(), disks }),
@@ -115,9 +124,24 @@ impl Target {
         self.nbd.as_ref()
     }
 
-    /// Takes the exports out, to be stopped.
-    pub(super) fn into_exports(self) -> Option<NbdServer> {
-        self.nbd
+    pub(super) fn nvme_tcp(&self) -> Option<&NvmeTcpServer> {
+        self.nvme_tcp.as_ref()
+    }
+
+    /// Connections at this moment, on all exports.
+    pub(super) fn connections(&self) -> usize {
+        self.nbd.as_ref().map_or(0, NbdServer::connections)
+            + self.nvme_tcp.as_ref().map_or(0, NvmeTcpServer::connections)
+    }
+
+    /// Stops all exports at once: what is under way is finished, answered and made durable. Returns whether all that was done within the time.
+    pub(super) fn stop(self, timeout: Duration) -> bool {
+        let Self { nbd, nvme_tcp, .. } = self;
+        std::thread::scope(|scope| {
+            let nbd = scope.spawn(move || nbd.is_none_or(|nbd| nbd.stop(timeout)));
+            let nvme_tcp = nvme_tcp.is_none_or(|nvme_tcp| nvme_tcp.stop(timeout));
+            nbd.join().expect("it does not panic") && nvme_tcp
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

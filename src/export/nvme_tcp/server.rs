@@ -58,12 +58,22 @@ pub struct NvmeTcpServer {
     subsystems: Arc<Subsystems>,
     placed: Mutex<Vec<Placed>>,
     state_dir: Option<PathBuf>,
+    /// Sockets whose connections are not accepted yet.
+    waiting: Vec<Listener>,
     acceptor: Option<Acceptor>,
 }
 
 impl NvmeTcpServer {
     /// Listens and serves. There are no subsystems yet.
     pub fn start(config: &NvmeTcpConfig, region: &str, reactors: &[Remote]) -> Result<Self, NvmeTcpError> {
+        let mut server = Self::prepare(config, region, reactors)?;
+        server.accept()?;
+        Ok(server)
+    }
+
+    /// Listens, and lets hosts wait until [`NvmeTcpServer::accept`]. A host that comes back while its subsystem is not there yet, would be told
+    /// never to try again.
+    pub fn prepare(config: &NvmeTcpConfig, region: &str, reactors: &[Remote]) -> Result<Self, NvmeTcpError> {
         config.check()?;
         if reactors.is_empty() {
             return Err(NvmeTcpError::Config("there are no reactors to serve on".to_owned()));
@@ -94,16 +104,6 @@ impl NvmeTcpServer {
             })
             .collect();
         let connections = Connections::new(config.max_connections, &most);
-        let deliver = {
-            let reactors = reactors.to_vec();
-            move |arrival: Arrival| {
-                reactors[arrival.admission.reactor()].post(move |_| Shard::arrive(number, arrival));
-            }
-        };
-        let acceptor = Acceptor::start("nvme_tcp", listeners, connections.clone(), deliver)?;
-        for address in &addresses {
-            info!("nvme_tcp listens on {address}");
-        }
         Ok(Self {
             number,
             reactors: reactors.to_vec(),
@@ -112,8 +112,23 @@ impl NvmeTcpServer {
             subsystems,
             placed: Mutex::default(),
             state_dir: config.state_dir.clone(),
-            acceptor: Some(acceptor),
+            waiting: listeners,
+            acceptor: None,
         })
+    }
+
+    /// Serves the hosts that have come, and those that come.
+    pub fn accept(&mut self) -> Result<(), NvmeTcpError> {
+        let (number, reactors) = (self.number, self.reactors.clone());
+        let deliver = move |arrival: Arrival| {
+            reactors[arrival.admission.reactor()].post(move |_| Shard::arrive(number, arrival));
+        };
+        let listeners = std::mem::take(&mut self.waiting);
+        self.acceptor = Some(Acceptor::start("nvme_tcp", listeners, self.connections.clone(), deliver)?);
+        for address in &self.addresses {
+            info!("nvme_tcp listens on {address}");
+        }
+        Ok(())
     }
 
     /// Where the server listens, with the actual ports.

@@ -1,0 +1,63 @@
+//! Disks as namespaces: carries what the configuration says over to the NVMe/TCP server.
+//!
+//! A disk with an account is a namespace of the account's subsystem, also while no host sees it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::control::config::{Config, ConfigError};
+use crate::disk::{Disk, DiskConfig};
+use crate::export::nvme_tcp::{NvmeTcpConfig, NvmeTcpError, NvmeTcpServer, Placement};
+use crate::reactor::Remote;
+
+/// Starts a server and lets the first host in when everything is in its place.
+pub(super) fn serve(
+    nvme_tcp: &NvmeTcpConfig,
+    config: &Config,
+    disks: &BTreeMap<String, Arc<Disk>>,
+    reactors: &[Remote],
+) -> Result<NvmeTcpServer, ConfigError> {
+    let mut server = NvmeTcpServer::prepare(nvme_tcp, &config.region, reactors)?;
+    for account in &config.accounts {
+        server.add_account(&account.name)?;
+    }
+    for host in &config.hosts {
+        server.add_host(&host.account, host.open()?)?;
+    }
+    // Whoever has chosen an identifier has it, before others get what is free.
+    let (chosen, others): (Vec<_>, Vec<_>) = config.disks.iter().partition(|disk| disk.nsid.is_some());
+    for disk in chosen.into_iter().chain(others) {
+        place(&server, config, disk, &disks[&disk.name])?;
+    }
+    server.accept()?;
+    Ok(server)
+}
+
+/// Makes a disk a namespace, if it has an account, and lets its hosts see it. If that fails, it is none.
+pub(super) fn place(
+    server: &NvmeTcpServer,
+    config: &Config,
+    disk: &DiskConfig,
+    opened: &Arc<Disk>,
+) -> Result<(), NvmeTcpError> {
+    let Some(account) = &disk.account else { return Ok(()) };
+    server.add_disk(&Placement {
+        disk: opened.clone(),
+        account: account.clone(),
+        nsid: disk.nsid,
+        uuid: disk.uuid_in(&config.region).into_bytes(),
+        shared: disk.shared,
+    })?;
+    let attached = disk.attached_to.iter().try_for_each(|host| server.attach(&disk.name, host));
+    if attached.is_err() {
+        server.remove_disk(&disk.name)?;
+    }
+    attached
+}
+
+/// The identifier that a disk has in its account's subsystem.
+pub(super) fn nsid_of(server: &NvmeTcpServer, disk: &DiskConfig) -> Option<u32> {
+    let subsystem = server.subsystems().subsystem(disk.account.as_deref()?).ok()?;
+    let mut namespaces = subsystem.namespaces().into_iter();
+    namespaces.find(|(namespace, _)| namespace.disk().name() == disk.name).map(|(namespace, _)| namespace.nsid())
+}
