@@ -189,9 +189,6 @@ fn describe(reactors: &[ReactorThread], disks: &[Arc<Disk>], config: &Config) ->
 
 /// What an operator wants to know before the load comes.
 fn report(mut lines: Vec<String>, target: &Target, config: &Config) {
-    if let Some(control) = &config.control {
-        lines.push(format!("  control listens on unix:{}", control.socket.display()));
-    }
     if let Some(server) = target.nvme_tcp() {
         lines.extend(server.addresses().iter().map(|address| format!("  nvme_tcp listens on {address}")));
         for subsystem in server.subsystems().subsystems() {
@@ -204,6 +201,9 @@ fn report(mut lines: Vec<String>, target: &Target, config: &Config) {
     for export in config.nbd.iter().flat_map(|nbd| &nbd.exports) {
         let mode = if export.read_only { "read-only" } else { "read-write" };
         lines.push(format!("  nbd export {:?}: disk {}, {mode}", export.name, export.disk));
+    }
+    if let Some(control) = &config.control {
+        lines.push(format!("  control listens on unix:{}", control.socket.display()));
     }
     say(&(lines.join("\n") + "\n"));
 }

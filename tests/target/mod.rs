@@ -1,6 +1,8 @@
 //! What the tests of a whole target share: a `strongroom serve` with a control socket, and the command that asks it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod nvme;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,7 @@ impl Target {
             .expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut report = String::new();
+        // The last line of the report.
         while !report.contains("control listens") {
             if lines.read_line(&mut report).expect("text") == 0 {
                 panic!("the target ended: {}", std::fs::read_to_string(dir.path().join("log")).expect("text"));
