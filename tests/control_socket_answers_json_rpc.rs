@@ -1,6 +1,8 @@
 //! The control socket answers JSON-RPC 2.0: each method does what the list says, errors have code, message and kind, and nobody's bad behaviour
 //! is felt by anybody else.
 
+#[path = "common/nbd_client.rs"]
+mod nbd_client;
 mod target;
 
 use std::io::Write;
@@ -55,7 +57,7 @@ fn what_is_asked_is_told() {
     assert!(vol0["device_is"].as_str().expect("text").starts_with("memory"));
     assert_eq!(client.result("disk.show", json!(["vol0"])), vol0, "by position");
     let accounts = client.result("account.list", json!({}));
-    assert_eq!(accounts, json!([{"name": "acme", "hosts": ["web1"], "disks": ["vol1"]}]));
+    assert_eq!(accounts, json!([{"name": "acme", "subsystem": null, "hosts": ["web1"], "disks": ["vol1"]}]));
     let exports = client.result("export.list", json!({}));
     assert_eq!(exports["nbd"]["exports"], json!([{"name": "vol0", "disk": "vol0", "read_only": false}]));
     assert_eq!(exports["nbd"]["listen"].as_array().map(Vec::len), Some(2));
@@ -136,6 +138,24 @@ fn a_file_grows_while_it_is_served() {
 }
 
 #[test]
+fn what_disks_do_is_counted() {
+    let target = Target::start(SITE);
+    let mut nbd = nbd_client::Client::silent(&target.dir.path().join("n")).greet().go("vol0", false);
+    for _ in 0..3 {
+        assert_eq!(nbd.write(4096, &[7; 8192]), 0);
+    }
+    assert_eq!(nbd.read(4096, 4096), vec![7; 4096]);
+    let stat = target.client().result("stat", json!({"name": "vol0"}))[0].clone();
+    assert_eq!((&stat["write"]["commands"], &stat["write"]["bytes"]), (&json!(3), &json!(3 * 8192)));
+    assert_eq!((&stat["read"]["commands"], &stat["read"]["errors"]), (&json!(1), &json!(0)));
+    assert!(stat["write"]["latency_us"]["p99"].as_f64().is_some_and(|us| us > 0.0), "{stat}");
+    let counted: u64 = stat["write"]["histogram_ns"].as_array().expect("an array").iter().filter_map(|b| b[2].as_u64()).sum();
+    assert_eq!(counted, 3);
+    drop(nbd);
+    target.stop();
+}
+
+#[test]
 fn the_log_level_changes_while_it_serves() {
     let target = Target::start(SITE);
     let mut client = target.client();
@@ -154,6 +174,17 @@ fn only_its_owner_can_use_the_socket_and_a_second_target_does_not_take_it() {
     let target = Target::start(SITE);
     let mode = std::fs::metadata(target.socket()).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+    let config = format!(
+        "[reactor]\nmemory_mib = 8\nhugepages = 'never'\n[control]\nsocket = '{}'\n\
+         [[device]]\nname = 'm'\nkind = 'null'\nsize = 4096\n[[disk]]\nname = 'v'\ndevice = 'm'\nencryption = 'none'\n\
+         [nbd]\nlisten = ['unix:n2']\n[[nbd.exports]]\nname = 'v'\ndisk = 'v'\n",
+        target.socket().display()
+    );
+    let path = target.dir.path().join("second.toml");
+    std::fs::write(&path, config).expect("written");
+    let (_, error, code) = target::command(&["serve", "--config", path.to_str().expect("text")], &target.socket());
+    assert!(code == 1 && error.contains("taken by a server that answers"), "{error}");
+    expect_served(&mut target.client());
     target.stop();
 }
 
