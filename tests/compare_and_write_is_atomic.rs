@@ -4,7 +4,8 @@ mod engine;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use engine::{all, bytes_of, device_config, memory_device};
 use strongroom::crypto::xts::{Kernel, SectorSize};
@@ -19,6 +20,10 @@ const TASKS: u64 = 2;
 /// Reactors that share a core hand it to each other by the kernel's time slices, some milliseconds each.
 const INCREMENTS: u64 = 12;
 const SECTOR: usize = 4096;
+/// A reactor whose thread has panicked never answers the others, which would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What a write takes on the slow device.
+const SLOW_US: u64 = 300;
 
 fn sector(number: u64) -> ByteRange {
     ByteRange::new(number * SECTOR as u64, SECTOR as u64).expect("fits")
@@ -74,8 +79,9 @@ fn on_reactors<F: Future<Output = ()> + 'static>(
             });
         });
     }
+    drop(done);
     for _ in &threads {
-        all_done.recv().expect("every task ended without a panic");
+        all_done.recv_timeout(PATIENCE).expect("every task ended without a panic");
     }
     threads.iter().for_each(|thread| thread.remote().stop());
     threads.into_iter().for_each(ReactorThread::join);
@@ -87,6 +93,14 @@ fn encrypted(device: Arc<SharedDevice>) -> Arc<Disk> {
 
 fn file(dir: &tempfile::TempDir) -> Arc<SharedDevice> {
     let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), 2);
+    Arc::new(SharedDevice::open(&config).expect("a device"))
+}
+
+/// Memory on which a write takes its time: one that passed the gate long ago lands late.
+fn slow() -> Arc<SharedDevice> {
+    let layers = format!("layers = [{{ kind = 'delay', write_us = {SLOW_US} }}]");
+    let mut config = device_config(DeviceKind::Memory, None, 2);
+    config.layers = toml::from_str::<toml::Table>(&layers).expect("TOML")["layers"].clone().try_into().expect("layers");
     Arc::new(SharedDevice::open(&config).expect("a device"))
 }
 
@@ -145,6 +159,20 @@ fn no_increment_is_lost_on_a_file() {
     no_increment_is_lost(file(&dir));
 }
 
+#[test]
+fn no_increment_is_lost_on_a_slow_device() {
+    no_increment_is_lost(slow());
+}
+
+/// Lets the others end when the writer does, also by a panic.
+struct Ended(Arc<AtomicBool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// How a plain writer writes.
 #[derive(Clone, Copy)]
 enum Way {
@@ -175,7 +203,7 @@ async fn write(way: Way, queue: &Rc<DiskQueue>, range: ByteRange, data: &Buffer)
 /// One reactor writes a block in the plain way and then finds its own write there, incremented or not; the others increment it.
 fn no_plain_write_is_lost(device: Arc<SharedDevice>) {
     let disk = zeroed(device);
-    let ended = Arc::new(AtomicU64::new(0));
+    let ended = Arc::new(AtomicBool::new(false));
     let incremented = Arc::new(AtomicU64::new(0));
     on_reactors(&disk, move |number, reactor, queue| {
         let (ended, incremented) = (ended.clone(), incremented.clone());
@@ -183,12 +211,13 @@ fn no_plain_write_is_lost(device: Arc<SharedDevice>) {
             let (mut old, mut new) =
                 (reactor.buffers().take(3 * SECTOR).await, reactor.buffers().take(3 * SECTOR).await);
             if number > 0 {
-                while ended.load(Ordering::Relaxed) == 0 {
+                while !ended.load(Ordering::Relaxed) {
                     increment(&queue, sector(1), &mut old, &mut new).await;
                     incremented.fetch_add(1, Ordering::Relaxed);
                 }
                 return;
             }
+            let _ended = Ended(ended);
             let around = ByteRange::new(0, 3 * SECTOR as u64).expect("fits");
             let mut round = 0;
             while round < 200 || incremented.load(Ordering::Relaxed) < 20 {
@@ -196,6 +225,10 @@ fn no_plain_write_is_lost(device: Arc<SharedDevice>) {
                 let way = [Way::Whole, Way::Staged, Way::Arriving][round as usize % 3];
                 fill(&mut new, round, 0);
                 write(way, &queue, around, &new).await;
+                if round % 2 == 0 {
+                    // Long enough for a swap that wrongly did not see this write to land.
+                    reactor.sleep(Duration::from_micros(2 * SLOW_US)).await;
+                }
                 // A read beside an increment may see a mix of two.
                 queue.read(sector(1), &mut old, 0).await.expect("read");
                 let whole = old[..SECTOR].chunks_exact(16).all(|chunk| chunk == &old[..16]);
@@ -205,7 +238,6 @@ fn no_plain_write_is_lost(device: Arc<SharedDevice>) {
                     parse(&old[..SECTOR])
                 );
             }
-            ended.store(1, Ordering::Relaxed);
         }
     });
 }
@@ -219,6 +251,11 @@ fn no_plain_write_is_lost_in_memory() {
 fn no_plain_write_is_lost_on_a_file() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     no_plain_write_is_lost(file(&dir));
+}
+
+#[test]
+fn no_plain_write_is_lost_on_a_slow_device() {
+    no_plain_write_is_lost(slow());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The control socket answers JSON-RPC 2.0: each method does what the list says, errors have code, message and kind, and nobody's bad behaviour
 //! is felt by anybody else.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "common/nbd_client.rs"]
 mod nbd_client;
 mod target;
@@ -142,14 +143,15 @@ fn what_disks_do_is_counted() {
     let target = Target::start(SITE);
     let mut nbd = nbd_client::Client::silent(&target.dir.path().join("n")).greet().go("vol0", false);
     for _ in 0..3 {
-        assert_eq!(nbd.write(4096, &[7; 8192]), 0);
+        assert_eq!(nbd.write(0, 4096, &[7; 8192]), 0);
     }
-    assert_eq!(nbd.read(4096, 4096), vec![7; 4096]);
+    assert_eq!(nbd.ask(nbd_client::READ, 0, 4096, 4096).data, vec![7; 4096]);
     let stat = target.client().result("stat", json!({"name": "vol0"}))[0].clone();
     assert_eq!((&stat["write"]["commands"], &stat["write"]["bytes"]), (&json!(3), &json!(3 * 8192)));
     assert_eq!((&stat["read"]["commands"], &stat["read"]["errors"]), (&json!(1), &json!(0)));
     assert!(stat["write"]["latency_us"]["p99"].as_f64().is_some_and(|us| us > 0.0), "{stat}");
-    let counted: u64 = stat["write"]["histogram_ns"].as_array().expect("an array").iter().filter_map(|b| b[2].as_u64()).sum();
+    let counted: u64 =
+        stat["write"]["histogram_ns"].as_array().expect("an array").iter().filter_map(|b| b[2].as_u64()).sum();
     assert_eq!(counted, 3);
     drop(nbd);
     target.stop();

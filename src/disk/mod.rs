@@ -4,6 +4,18 @@
 //! it through a [`DiskQueue`] of its own. Above a queue everything is the client's plain text; what it hands to the device of an encrypted
 //! disk is cipher text, sector for sector at the same place: AES-256-XTS with the disk's logical sector number as the tweak
 //! (IEEE 1619-2018), the bytes that dm-crypt's `aes-xts-plain64` makes.
+//!
+//! | an export wants to | it calls |
+//! | --- | --- |
+//! | read, flush, discard, write zeroes, compare, verify | the method of that name on [`DiskQueue`] |
+//! | write data that is there | [`DiskQueue::write`], or [`DiskQueue::stage`] and then [`DiskQueue::commit`] to have its memory back early |
+//! | write data that is still arriving | [`DiskQueue::begin_write`], [`Incoming::add`] for each piece, [`DiskQueue::commit`] |
+//! | swap a range against all other hosts | [`DiskQueue::compare_and_write`] |
+//! | know that nothing begun before is left | [`DiskQueue::drain`], on each queue |
+//! | force a write to be durable (FUA) | [`DiskQueue::flush`] after the write |
+//!
+//! Ranges are whole sectors within [`Disk::size`]; any other command is refused with an error and changes nothing. Control threads
+//! ask [`Disk::stats`] and call [`Disk::grow`].
 
 mod bytes;
 mod cipher;

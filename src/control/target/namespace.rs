@@ -17,7 +17,7 @@ pub(super) fn serve(
     disks: &BTreeMap<String, Arc<Disk>>,
     reactors: &[Remote],
 ) -> Result<NvmeTcpServer, ConfigError> {
-    let mut server = NvmeTcpServer::prepare(nvme_tcp, &config.region, reactors)?;
+    let mut server = NvmeTcpServer::start(nvme_tcp, &config.region, reactors)?;
     for account in &config.accounts {
         server.add_account(&account.name)?;
     }
@@ -29,7 +29,7 @@ pub(super) fn serve(
     for disk in chosen.into_iter().chain(others) {
         place(&server, config, disk, &disks[&disk.name])?;
     }
-    server.accept()?;
+    server.open()?;
     Ok(server)
 }
 

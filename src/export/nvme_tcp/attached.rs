@@ -1,25 +1,80 @@
 //! What a host sees of its subsystem on one reactor: namespaces, each with a queue on its disk.
 //!
 //! Commands of the host's I/O queues on this reactor look their namespace up here. It comes in when the host first names it, and is taken out by
-//! a message when the host is not to see it any more: commands that found it before hold on to it until they have ended.
+//! a message when the host is not to see it any more, or was preempted: commands at work then are waited for, and those that still wait for
+//! their data never get to work.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::disk::DiskQueue;
 
-use super::desk::{AccessCell, Desk};
-use super::subsystem::Namespace;
+use super::desk::{AccessCell, Desk, holder};
+use super::subsystem::{HostId, Namespace};
+use super::wire::status::Status;
 
 /// A namespace as a host reaches it on this reactor.
 pub(super) struct Attached {
     pub(super) namespace: Arc<Namespace>,
     pub(super) disk: Rc<DiskQueue>,
-    /// What the namespace's reservation lets the host do.
-    pub(super) access: Arc<AccessCell>,
     /// Where its reservation is kept.
     pub(super) desk: Arc<Desk>,
+    /// What the reservation lets the host do.
+    access: Arc<AccessCell>,
+    /// Commands that are at work on the disk.
+    working: Cell<u32>,
+    /// What commands end with that found this and are not at work yet.
+    withdrawn: Cell<Option<Status>>,
+}
+
+/// A command at work on the disk.
+pub(super) struct Working<'a>(&'a Attached);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.working.set(self.0.working.get() - 1);
+    }
+}
+
+impl Attached {
+    pub(super) fn new(namespace: Arc<Namespace>, disk: Rc<DiskQueue>, desk: Arc<Desk>, host: HostId) -> Rc<Self> {
+        let access = desk.access_of(holder(host));
+        let (working, withdrawn) = (Cell::new(0), Cell::new(None));
+        Rc::new(Self { namespace, disk, desk, access, working, withdrawn })
+    }
+
+    /// The host's right to read, for as long as the command works. A command that waits for its data asks again when it has come: a preemption or a
+    /// detachment does not wait for hosts.
+    pub(super) fn may_read(&self) -> Result<Working<'_>, Status> {
+        if self.access.get().may_read() { self.work() } else { Err(Status::RESERVATION_CONFLICT.final_one()) }
+    }
+
+    /// The same for what changes the disk, flush among it.
+    pub(super) fn may_write(&self) -> Result<Working<'_>, Status> {
+        if self.access.get().may_write() { self.work() } else { Err(Status::RESERVATION_CONFLICT.final_one()) }
+    }
+
+    fn work(&self) -> Result<Working<'_>, Status> {
+        if let Some(status) = self.withdrawn.get() {
+            return Err(status);
+        }
+        self.working.set(self.working.get() + 1);
+        Ok(Working(self))
+    }
+
+    /// No command starts to work any more.
+    pub(super) fn withdraw(&self, status: Status) {
+        self.withdrawn.set(Some(status));
+    }
+
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.get().is_some()
+    }
+
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.working.get() == 0
+    }
 }
 
 /// The namespaces of one host, by their identifiers.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::export::stream::{Phase, Replies};
-use crate::memory::{Buffer, PAGE};
+use crate::memory::PAGE;
 use crate::reactor::{Event, Handoff, WaitList};
 
 use super::attached::HostView;
@@ -21,14 +21,15 @@ use super::auth::Authenticator;
 use super::controller::Controller;
 use super::digest::{Crc, DIGEST_BYTES, Digests};
 use super::end::{EndReason, Violation};
+use super::frame::{Layout, check_header_digest, read_termination};
 use super::receiver::{Body, Receiver};
 use super::shard::Shard;
 use super::slot;
 use super::subsystem::Connected;
 use super::transfer::Transfers;
-use super::wire::command::{Command, Completion, Fuse, sgl};
+use super::wire::command::{Command, Fuse, sgl};
 use super::wire::opcode;
-use super::wire::pdu::{self, CapsuleCmd, CapsuleResp, CommonHeader, flags, kind};
+use super::wire::pdu::{CapsuleCmd, CommonHeader, kind};
 use super::wire::status::Status;
 use super::{LARGEST_TRANSFER, Link};
 
@@ -198,6 +199,11 @@ impl Connection {
         self.queue.borrow().clone()
     }
 
+    /// Whether completions have to say where the controller has got to.
+    pub(super) fn has_sq_flow_control(&self) -> bool {
+        self.queue.borrow().as_ref().is_none_or(|queue| queue.sq_flow_control)
+    }
+
     /// The connection is a queue from now on.
     pub(super) fn become_queue(&self, queue: Queue) {
         self.depth.set(queue.entries);
@@ -215,6 +221,11 @@ impl Connection {
         if self.link.phase.get() == Phase::Handshake {
             self.link.phase.set(Phase::Serving);
         }
+    }
+
+    /// Where the controller has got to in the submission queue.
+    pub(super) fn sq_head(&self) -> u16 {
+        self.sq_head.get()
     }
 
     pub(super) fn slot(&self, index: u16) -> Rc<Slot> {
@@ -393,102 +404,6 @@ impl Connection {
         self.replies.room.until(|| (self.replies.unsent() < most).then_some(())).await;
         self.complete(cid, status, 0, 0);
     }
-
-    /// Queues a response capsule. `reserved` bytes of the share come free when it is sent.
-    pub(super) fn complete(&self, cid: u16, status: Status, result: u64, reserved: usize) {
-        if !status.is_success() {
-            add(&self.tally.errors, 1);
-        }
-        let header = self.header(&CapsuleResp {
-            common: self.common(kind::CAPSULE_RESP, size_of::<CapsuleResp>(), 0, 0),
-            completion: Completion::new(cid, self.sq_head.get(), status, result),
-        });
-        self.replies.push(header.bytes(), &[], reserved);
-    }
-
-    /// Queues the request for a part of a command's data.
-    pub(super) fn request_data(&self, cid: u16, tag: u16, offset: usize, len: usize) {
-        let header = self.header(&pdu::R2t {
-            common: self.common(kind::R2T, size_of::<pdu::R2t>(), 0, 0),
-            cid: cid.into(),
-            tag: tag.into(),
-            offset: (offset as u32).into(),
-            len: (len as u32).into(),
-            reserved: [0; 4],
-        });
-        self.replies.push(header.bytes(), &[], 0);
-    }
-
-    /// Whether a successful read needs no response capsule (TCP section 3.3.2.2).
-    fn success_in_data(&self) -> bool {
-        self.queue.borrow().as_ref().is_some_and(|queue| !queue.sq_flow_control)
-    }
-
-    /// Queues all of a successful command's data, and the completion.
-    pub(super) fn complete_with_data(&self, cid: u16, buffer: Buffer, len: usize, reserved: usize) {
-        let in_data = self.success_in_data();
-        let last = flags::LAST | if in_data { flags::SUCCESS } else { 0 };
-        let header = self.data_header(cid, 0, len, last);
-        let trailer = self.data_digest(&buffer[..len]);
-        let released_now = if in_data { reserved } else { 0 };
-        self.replies.push_data(header.bytes(), buffer, 0..len, trailer.bytes(), released_now);
-        if !in_data {
-            self.complete(cid, Status::SUCCESS, 0, reserved);
-        }
-    }
-
-    /// Queues a part of a command's data; the slot can wait until it is sent.
-    pub(super) fn send_part(&self, slot: u16, cid: u16, offset: usize, buffer: Buffer, len: usize, is_last: bool) {
-        let header = self.data_header(cid, offset, len, if is_last { flags::LAST } else { 0 });
-        let trailer = self.data_digest(&buffer[..len]);
-        self.replies.push_part(slot, header.bytes(), buffer, len, trailer.bytes());
-    }
-
-    fn data_header(&self, cid: u16, offset: usize, len: usize, last: u8) -> Header {
-        let mut common = self.common(kind::C2H_DATA, size_of::<pdu::Data>(), len, self.digests.after_data());
-        common.flags |= last;
-        self.header(&pdu::Data {
-            common,
-            cid: cid.into(),
-            tag: 0.into(),
-            offset: (offset as u32).into(),
-            len: (len as u32).into(),
-            reserved: [0; 4],
-        })
-    }
-
-    fn data_digest(&self, data: &[u8]) -> Header {
-        let mut digest = Header::default();
-        if self.digests.data {
-            digest.push(&Crc::of(data).to_wire());
-        }
-        digest
-    }
-
-    fn common(&self, kind: u8, header_len: usize, data: usize, after_data: usize) -> CommonHeader {
-        let with_digest = header_len + self.digests.after_header();
-        CommonHeader {
-            kind,
-            flags: if data > 0 { self.digests.data_flags() } else { self.digests.header_flags() },
-            header_len: header_len as u8,
-            data_offset: if data > 0 { with_digest as u8 } else { 0 },
-            len: ((with_digest + data + after_data) as u32).into(),
-        }
-    }
-
-    fn header(&self, header: &(impl IntoBytes + zerocopy::Immutable)) -> Header {
-        let mut bytes = Header::default();
-        bytes.push(header.as_bytes());
-        if self.digests.header {
-            bytes.push(&Crc::of(header.as_bytes()).to_wire());
-        }
-        bytes
-    }
-
-    /// Tells the host why the connection ends.
-    fn terminate(&self, violation: Violation) {
-        self.replies.push(termination(violation).as_bytes(), &[], 0);
-    }
 }
 
 impl Arrived {
@@ -497,42 +412,6 @@ impl Arrived {
         let data = receiver.apart(self.data).await;
         Self { data, ..self }
     }
-}
-
-/// A termination request. It never carries digests (TCP section 3.6.2.4).
-pub(super) fn termination(violation: Violation) -> pdu::TermReq {
-    let len = size_of::<pdu::TermReq>();
-    pdu::TermReq {
-        common: CommonHeader {
-            kind: kind::C2H_TERM_REQ,
-            flags: 0,
-            header_len: len as u8,
-            data_offset: 0,
-            len: (len as u32).into(),
-        },
-        status: (violation.status as u16).into(),
-        information: violation.information.into(),
-        reserved: [0; 10],
-    }
-}
-
-/// Reads why the host terminates the connection.
-async fn read_termination(common: CommonHeader, receiver: &mut Receiver) -> Result<EndReason, EndReason> {
-    let len = common.len.get() as usize;
-    let known = size_of::<pdu::TermReq>();
-    if len < known || len > known + pdu::TERM_DATA_MAX {
-        return Err(Violation::field(4, "a termination request of this length").into());
-    }
-    let rest: [u8; 16] = receiver.more().await?;
-    let status = u16::from_le_bytes([rest[0], rest[1]]);
-    let information = u32::from_le_bytes([rest[2], rest[3], rest[4], rest[5]]);
-    receiver.skip(len - known).await?;
-    Ok(EndReason::Terminated { status, information })
-}
-
-pub(super) fn check_header_digest(expected: Crc, after_header: &[u8]) -> Result<(), Violation> {
-    let received = after_header.first_chunk().copied().unwrap_or_default();
-    if received == expected.to_wire() { Ok(()) } else { Err(Violation::header_digest(u32::from_le_bytes(received))) }
 }
 
 /// Bytes of buffers that a command holds at most: what it sends or asks for, as far as that is done at once.
@@ -545,69 +424,5 @@ fn held_by(arrived: &Arrived) -> usize {
     match command.data.identifier {
         sgl::IN_CAPSULE => pages(arrived.data.len()) * 2,
         _ => pages(asked) + PAGE,
-    }
-}
-
-/// A header, with its digest if there is one: at most this many bytes.
-#[derive(Default)]
-pub(super) struct Header {
-    bytes: [u8; size_of::<pdu::Data>() + DIGEST_BYTES],
-    len: usize,
-}
-
-impl Header {
-    fn push(&mut self, more: &[u8]) {
-        self.bytes[self.len..self.len + more.len()].copy_from_slice(more);
-        self.len += more.len();
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-/// Where the parts of a PDU lie, checked.
-pub(super) struct Layout {
-    pub(super) len: usize,
-    /// The data; its digest follows.
-    pub(super) data: std::ops::Range<usize>,
-}
-
-impl Layout {
-    /// Checks a PDU with a header of `header_len` bytes and at most `most_data` bytes of data.
-    pub(super) fn of(
-        common: &CommonHeader,
-        header_len: usize,
-        digests: Digests,
-        most_data: usize,
-    ) -> Result<Self, Violation> {
-        if usize::from(common.header_len) != header_len {
-            return Err(Violation::field(2, "the header length does not belong to the PDU type"));
-        }
-        let len = common.len.get() as usize;
-        let head = header_len + digests.after_header();
-        if len < head {
-            return Err(Violation::field(4, "the PDU is shorter than its header"));
-        }
-        let has_data = len > head;
-        let digest_flags = if has_data { digests.data_flags() } else { digests.header_flags() };
-        let digest_bits = flags::HEADER_DIGEST | if has_data { flags::DATA_DIGEST } else { 0 };
-        if common.flags & digest_bits != digest_flags {
-            return Err(Violation::field(1, "the digest flags are not what was agreed"));
-        }
-        if !has_data {
-            return Ok(Self { len, data: head..head });
-        }
-        let start = usize::from(common.data_offset);
-        // No alignment was asked for but that of dwords (TCP section 3.6.2.3, CPDA = 0).
-        if start < head || !start.is_multiple_of(4) {
-            return Err(Violation::field(3, "the data offset points into the header, or is not a multiple of 4"));
-        }
-        let end = len.checked_sub(digests.after_data()).filter(|&end| end > start);
-        let end = end.ok_or_else(|| Violation::field(4, "the PDU has no room for its data"))?;
-        if end - start > most_data {
-            return Err(Violation::field(4, "more data than the limit allows"));
-        }
-        Ok(Self { len, data: start..end })
     }
 }

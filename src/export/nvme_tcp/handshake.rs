@@ -6,9 +6,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::reactor::SendBatch;
 
-use super::connection::termination;
 use super::digest::Digests;
 use super::end::{EndReason, Violation};
+use super::frame::termination;
 use super::receiver::Receiver;
 use super::wire::pdu::{CommonHeader, IcReq, IcResp, kind};
 use super::{LARGEST_H2C_DATA, Link, io::MOST_AHEAD};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zerocopy::FromBytes;
 
 use crate::device::{ByteRange, IoError, Zeroes};
-use crate::disk::Zeroing;
+use crate::disk::{Incoming, Zeroing};
 
 use super::attached::Attached;
 use super::connection::{Arrived, Queue, add};
@@ -54,18 +54,17 @@ impl Served<'_> {
 
     /// The namespace that a command names, if its host sees it.
     fn namespace(&self, queue: &Queue, command: &Command) -> Result<Rc<Attached>, Status> {
-        let nsid = command.nsid.get();
-        let found = queue.view.get(nsid).or_else(|| self.connection.shard.find_namespace(queue, nsid));
-        found.ok_or(Status::INVALID_NAMESPACE.final_one())
+        self.connection.shard.namespace(queue, command.nsid.get()).ok_or(Status::INVALID_NAMESPACE.final_one())
     }
 
     async fn read(&self, attached: &Attached, command: &Command) -> Result<Answer, Status> {
         let range = transfer_range(attached, command)?;
-        may_read(attached)?;
+        let working = attached.may_read()?;
         let len = range.len() as usize;
         self.check_destination(command, len)?;
         add(&self.connection.tally.bytes_read, range.len());
         if len > self.connection.shard.piece() {
+            drop(working);
             return self.read_pieces(attached, command, range).await;
         }
         let mut buffer = self.connection.link.reactor.buffers().take(len).await;
@@ -81,30 +80,41 @@ impl Served<'_> {
             connection.replies.parts_sent(self.index, 0).await;
             let len = piece.len() as usize;
             let mut buffer = connection.link.reactor.buffers().take(len).await;
+            let working = attached.may_read()?;
             attached.disk.read(piece, &mut buffer, 0).await.map_err(read_status)?;
+            drop(working);
             connection.send_part(self.index, command.cid.get(), at, buffer, len, at + len == range.len() as usize);
             at += len;
         }
         Ok(Answer::SUCCESS)
     }
 
-    async fn write(&self, queue: &Queue, attached: &Attached, arrived: Arrived) -> Result<Answer, Status> {
+    async fn write(&self, queue: &Queue, attached: &Rc<Attached>, arrived: Arrived) -> Result<Answer, Status> {
         let command = arrived.command;
         let range = transfer_range(attached, &command)?;
-        may_write(attached)?;
-        if self.source(&arrived, range.len() as usize)? {
+        let in_capsule = self.source(&arrived, range.len() as usize)?;
+        let working = attached.may_write()?;
+        if in_capsule {
             let staged = attached.disk.stage(range, &[arrived.data.segment()]).await.map_err(write_status)?;
             drop(arrived.data);
             attached.disk.commit(staged).await.map_err(write_status)?;
-        } else if let Err(answer) = self.write_asked_for(attached, &command, range).await {
-            return Ok(answer);
+        } else {
+            drop(working);
+            if let Err(answer) = self.write_asked_for(attached, &command, range).await {
+                return Ok(answer);
+            }
         }
         add(&self.connection.tally.bytes_written, range.len());
         self.force(queue, attached, &command).await
     }
 
     /// A write whose data is asked for, piece by piece, with as many requests outstanding as the host takes.
-    async fn write_asked_for(&self, attached: &Attached, command: &Command, range: ByteRange) -> Result<(), Answer> {
+    async fn write_asked_for(
+        &self,
+        attached: &Rc<Attached>,
+        command: &Command,
+        range: ByteRange,
+    ) -> Result<(), Answer> {
         let connection = self.connection;
         let ahead = connection.most_r2t.min(connection.shard.pieces_ahead());
         let mut to_ask = range.pieces(connection.shard.piece() as u64);
@@ -122,7 +132,8 @@ impl Served<'_> {
                     }
                 };
                 let len = piece.len() as usize;
-                let transfer = Transfer::new(command.cid.get(), at, len, Target::Disk(incoming), self.slot);
+                let target = Target::Disk(incoming, attached.clone());
+                let transfer = Transfer::new(command.cid.get(), at, len, target, self.slot);
                 asked[(first + count) % MOST_AHEAD] = connection.ask_for(transfer);
                 count += 1;
                 at += len;
@@ -134,14 +145,17 @@ impl Served<'_> {
             let arrived = connection.data_of(asked[first], self.slot).await;
             (first, count) = ((first + 1) % MOST_AHEAD, count - 1);
             let done = match arrived {
-                Ok(Target::Disk(incoming)) if outcome.is_ok() => {
-                    attached.disk.commit(incoming).await.map_err(|e| write_status(e).into())
-                }
+                Ok(Target::Disk(incoming, _)) if outcome.is_ok() => self.commit(attached, incoming).await,
                 Ok(_) => Ok(()),
                 Err(lost) => Err(lost.into()),
             };
             outcome = outcome.and(done);
         }
+    }
+
+    async fn commit(&self, attached: &Attached, incoming: Incoming) -> Result<(), Answer> {
+        let _working = attached.may_write()?;
+        attached.disk.commit(incoming).await.map_err(|e| write_status(e).into())
     }
 
     /// Makes durable what a write has done, if it or the controller asks for that.
@@ -153,14 +167,14 @@ impl Served<'_> {
     }
 
     async fn flush(&self, attached: &Attached) -> Result<Answer, Status> {
-        may_write(attached)?;
+        let _working = attached.may_write()?;
         attached.disk.flush().await.map_err(write_status)?;
         Ok(Answer::SUCCESS)
     }
 
     async fn flush_all(&self, queue: &Queue) -> Result<Answer, Status> {
         for namespace in queue.controller.namespaces().iter() {
-            if let Some(attached) = self.connection.shard.find_namespace(queue, namespace.nsid()) {
+            if let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()) {
                 self.flush(&attached).await?;
             }
         }
@@ -170,7 +184,7 @@ impl Served<'_> {
     /// Makes durable what was written to these namespaces, whatever reservations say: the host turns its cache off or shuts down.
     pub(super) async fn flush_namespaces(&self, queue: &Queue, namespaces: &[Arc<Namespace>]) -> Result<(), Status> {
         for namespace in namespaces {
-            if let Some(attached) = self.connection.shard.find_namespace(queue, namespace.nsid()) {
+            if let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()) {
                 attached.disk.flush().await.map_err(write_status)?;
             }
         }
@@ -179,7 +193,7 @@ impl Served<'_> {
 
     async fn write_zeroes(&self, queue: &Queue, attached: &Attached, command: &Command) -> Result<Answer, Status> {
         let range = command_range(attached, command)?;
-        may_write(attached)?;
+        let _working = attached.may_write()?;
         let space = if command.cdw12.get() & DEALLOCATE != 0 { Zeroes::MayFree } else { Zeroes::KeepAllocated };
         attached.disk.write_zeroes(range, space, Zeroing::AnyWay).await.map_err(write_status)?;
         self.force(queue, attached, command).await
@@ -188,11 +202,12 @@ impl Served<'_> {
     async fn dataset_management(&self, attached: &Attached, arrived: Arrived) -> Result<Answer, Status> {
         let command = arrived.command;
         let count = (command.cdw10.get() & 0xFF) as usize + 1;
-        may_write(attached)?;
+        drop(attached.may_write()?);
         let data = match self.payload(arrived, count * size_of::<DsmRange>()).await {
             Ok(data) => data,
             Err(answer) => return Ok(answer),
         };
+        let _working = attached.may_write()?;
         // The other attributes are hints, and the ranges' own ones too.
         if command.cdw11.get() & dataset::DEALLOCATE == 0 {
             return Ok(Answer::SUCCESS);
@@ -210,18 +225,19 @@ impl Served<'_> {
 
     async fn compare(&self, attached: &Attached, arrived: Arrived) -> Result<Answer, Status> {
         let range = transfer_range(attached, &arrived.command)?;
-        may_read(attached)?;
+        drop(attached.may_read()?);
         let data = match self.payload(arrived, range.len() as usize).await {
             Ok(data) => data,
             Err(answer) => return Ok(answer),
         };
+        let _working = attached.may_read()?;
         let is_equal = attached.disk.compare(range, &[data.segment()]).await.map_err(read_status)?;
         if is_equal { Ok(Answer::SUCCESS) } else { Err(Status::COMPARE_FAILURE.final_one()) }
     }
 
     async fn verify(&self, attached: &Attached, command: &Command) -> Result<Answer, Status> {
         let range = command_range(attached, command)?;
-        may_read(attached)?;
+        let _working = attached.may_read()?;
         attached.disk.verify(range).await.map_err(read_status)?;
         Ok(Answer::SUCCESS)
     }
@@ -243,15 +259,17 @@ impl Served<'_> {
         }
         let attached = self.namespace(queue, &first).map_err(Which::Compare)?;
         let range = transfer_range(&attached, &first).map_err(Which::Compare)?;
-        may_read(&attached).map_err(Which::Compare)?;
+        drop(attached.may_read().map_err(Which::Compare)?);
         if first.nsid != second.nsid || transfer_range(&attached, &second).map_err(Which::Write)? != range {
             // NVM section 2.1.6: the ranges have to be the same.
             return Err(Which::Write(Status::INVALID_FIELD.final_one()));
         }
-        may_write(&attached).map_err(Which::Write)?;
+        drop(attached.may_write().map_err(Which::Write)?);
         let len = range.len() as usize;
         let expected = self.payload(compare, len).await.map_err(|answer| Which::Compare(status_of(answer)))?;
         let new = self.payload(write, len).await.map_err(|answer| Which::Write(status_of(answer)))?;
+        let _reading = attached.may_read().map_err(Which::Compare)?;
+        let _writing = attached.may_write().map_err(Which::Write)?;
         let done = attached.disk.compare_and_write(range, &[expected.segment()], &[new.segment()]).await;
         let was_equal = done.map_err(|e| Which::Write(write_status(e)))?;
         if !was_equal {
@@ -305,14 +323,6 @@ fn blocks(attached: &Attached, start: u64, count: u64) -> Result<ByteRange, Stat
         return Err(out);
     }
     ByteRange::new(start << shift, count << shift).ok_or(out)
-}
-
-fn may_read(attached: &Attached) -> Result<(), Status> {
-    if attached.access.get().may_read() { Ok(()) } else { Err(Status::RESERVATION_CONFLICT.final_one()) }
-}
-
-fn may_write(attached: &Attached) -> Result<(), Status> {
-    if attached.access.get().may_write() { Ok(()) } else { Err(Status::RESERVATION_CONFLICT.final_one()) }
 }
 
 /// The one table from the disk's errors to status, for what reads.

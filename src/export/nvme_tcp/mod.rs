@@ -17,6 +17,7 @@
 //! at steady state.
 
 mod admin;
+mod answers;
 mod attached;
 mod auth;
 mod authentication;
@@ -27,6 +28,7 @@ mod desk;
 mod digest;
 mod discovery;
 mod end;
+mod frame;
 mod handshake;
 mod io;
 mod receiver;

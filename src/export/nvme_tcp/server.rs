@@ -21,6 +21,7 @@ use super::config::NvmeTcpConfig;
 use super::desk::Desk;
 use super::shard::{Shard, ShardSetup, ViewsOf};
 use super::subsystem::{Host, Limits, NamespaceOptions, Subsystem, Subsystems};
+use super::wire::status::Status;
 
 /// Numbers for servers, so that several can share a reactor.
 static NEXT_SERVER: AtomicU64 = AtomicU64::new(0);
@@ -58,22 +59,15 @@ pub struct NvmeTcpServer {
     subsystems: Arc<Subsystems>,
     placed: Mutex<Vec<Placed>>,
     state_dir: Option<PathBuf>,
-    /// Sockets whose connections are not accepted yet.
-    waiting: Vec<Listener>,
+    /// Bound, and waiting for [`NvmeTcpServer::open`].
+    listeners: Vec<Listener>,
     acceptor: Option<Acceptor>,
 }
 
 impl NvmeTcpServer {
-    /// Listens and serves. There are no subsystems yet.
+    /// Takes the addresses and makes the reactors ready. Hosts that connect wait until [`NvmeTcpServer::open`]: one that found its subsystem missing
+    /// would give up for good.
     pub fn start(config: &NvmeTcpConfig, region: &str, reactors: &[Remote]) -> Result<Self, NvmeTcpError> {
-        let mut server = Self::prepare(config, region, reactors)?;
-        server.accept()?;
-        Ok(server)
-    }
-
-    /// Listens, and lets hosts wait until [`NvmeTcpServer::accept`]. A host that comes back while its subsystem is not there yet, would be told
-    /// never to try again.
-    pub fn prepare(config: &NvmeTcpConfig, region: &str, reactors: &[Remote]) -> Result<Self, NvmeTcpError> {
         config.check()?;
         if reactors.is_empty() {
             return Err(NvmeTcpError::Config("there are no reactors to serve on".to_owned()));
@@ -112,18 +106,21 @@ impl NvmeTcpServer {
             subsystems,
             placed: Mutex::default(),
             state_dir: config.state_dir.clone(),
-            waiting: listeners,
+            listeners,
             acceptor: None,
         })
     }
 
-    /// Serves the hosts that have come, and those that come.
-    pub fn accept(&mut self) -> Result<(), NvmeTcpError> {
+    /// Lets hosts in: the inventory is as it has to be. To do it again changes nothing.
+    pub fn open(&mut self) -> Result<(), NvmeTcpError> {
+        if self.acceptor.is_some() {
+            return Ok(());
+        }
         let (number, reactors) = (self.number, self.reactors.clone());
         let deliver = move |arrival: Arrival| {
             reactors[arrival.admission.reactor()].post(move |_| Shard::arrive(number, arrival));
         };
-        let listeners = std::mem::take(&mut self.waiting);
+        let listeners = std::mem::take(&mut self.listeners);
         self.acceptor = Some(Acceptor::start("nvme_tcp", listeners, self.connections.clone(), deliver)?);
         for address in &self.addresses {
             info!("nvme_tcp listens on {address}");
@@ -289,7 +286,7 @@ fn drain(server: u64, reactors: &[Remote], nsid: u32, whose: &ViewsOf, deadline:
     for reactor in reactors {
         let (whose, done) = (whose.clone(), done.clone());
         reactor.post(move |_| {
-            Shard::drain(server, nsid, &whose, move || {
+            Shard::drain(server, nsid, &whose, Status::INVALID_NAMESPACE, move || {
                 // Nobody waits any more if the time is over.
                 let _ = done.send(());
             });

@@ -21,11 +21,12 @@ use super::attached::{Attached, HostView};
 use super::config::NvmeTcpConfig;
 use super::connection::{Connection, Queue};
 use super::controller::{Controller, EndCause, EndQueue};
-use super::desk::{Desk, holder};
+use super::desk::Desk;
 use super::end::EndReason;
 use super::handshake::initialize;
 use super::receiver::Receiver;
 use super::subsystem::{HostId, Subsystems};
+use super::wire::status::Status;
 use super::{LARGEST_TRANSFER, Link, PIECE, SMALL_PIECE};
 
 /// How often the watchdog looks at keep-alive timers: their granularity is coarser (Base section 5.17.2.1, KAS).
@@ -176,17 +177,18 @@ impl Shard {
         }
     }
 
-    /// Takes a namespace out of views; `done` runs when the last command that found it there has ended on this reactor.
-    pub(super) fn drain(server: u64, nsid: u32, whose: &ViewsOf, done: impl FnOnce() + 'static) {
+    /// Takes a namespace out of views; `done` runs when no command that found it there is at work on this reactor. Those that are not at work yet
+    /// end with `status`.
+    pub(super) fn drain(server: u64, nsid: u32, whose: &ViewsOf, status: Status, done: impl FnOnce() + 'static) {
         let Some(shard) = Self::find(server) else { return done() };
         let views = shard.views.borrow();
         let gone: Vec<Rc<Attached>> =
             views.iter().filter(|(key, _)| whose.contains(key)).filter_map(|(_, view)| view.remove(nsid)).collect();
         let reactor = shard.reactor.clone();
+        gone.iter().for_each(|attached| attached.withdraw(status));
         shard.reactor.spawn(async move {
             for attached in gone {
-                // Each command under way holds on to what it works with.
-                while Rc::strong_count(&attached) > 1 {
+                while !attached.is_at_rest() {
                     reactor.sleep(DRAIN_LOOK).await;
                 }
             }
@@ -194,12 +196,12 @@ impl Shard {
         });
     }
 
-    /// Takes a namespace out of views on all reactors, and waits until the commands there have ended.
-    pub(super) async fn drain_everywhere(&self, nsid: u32, whose: ViewsOf) {
+    /// Takes a namespace out of views on all reactors, and waits until the commands at work there have ended.
+    pub(super) async fn drain_everywhere(&self, nsid: u32, whose: ViewsOf, status: Status) {
         let left = Countdown::from(self.reactors.len());
         for reactor in self.reactors.iter() {
             let (server, whose, left) = (self.server, whose.clone(), left.clone());
-            reactor.post(move |_| Shard::drain(server, nsid, &whose, move || left.count()));
+            reactor.post(move |_| Shard::drain(server, nsid, &whose, status, move || left.count()));
         }
         left.over().await;
     }
@@ -236,12 +238,16 @@ impl Shard {
         self.views.borrow_mut().entry(key).or_default().clone()
     }
 
-    /// A namespace that is not in the view yet.
-    pub(super) fn find_namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
+    /// A namespace that the queue's host sees.
+    #[inline]
+    pub(super) fn namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
+        queue.view.get(nsid).or_else(|| self.find_namespace(queue, nsid))
+    }
+
+    fn find_namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
         let namespace = queue.controller.sees(nsid)?;
         let (disk, desk) = self.disks.borrow().get(namespace.disk().name())?.clone();
-        let access = desk.access_of(holder(queue.controller.host_id()));
-        let attached = Rc::new(Attached { namespace, disk, desk, access });
+        let attached = Attached::new(namespace, disk, desk, queue.controller.host_id());
         queue.view.insert(attached.clone());
         Some(attached)
     }

@@ -188,7 +188,7 @@ impl Served<'_> {
         let tag = self.connection.ask_for(transfer);
         match self.connection.data_of(tag, self.slot).await? {
             Target::Memory(buffer) => Ok(Body::Own(buffer, 0..len)),
-            Target::Disk(_) => unreachable!("the data was asked for into memory"),
+            Target::Disk(..) => unreachable!("the data was asked for into memory"),
         }
     }
 }

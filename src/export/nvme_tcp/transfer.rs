@@ -11,16 +11,19 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::disk::Incoming;
 use crate::memory::Buffer;
 
-use super::connection::{Connection, Layout, Slot, check_header_digest};
+use super::attached::Attached;
+use super::connection::{Connection, Slot};
 use super::digest::{Crc, DIGEST_BYTES};
 use super::end::{EndReason, Violation};
+use super::frame::{Layout, check_header_digest};
 use super::receiver::{Body, Receiver};
 use super::wire::pdu::{self, CommonHeader, flags};
 use super::{LARGEST_H2C_DATA, wire::pdu::FatalError};
 
 /// Where the data goes.
 pub(super) enum Target {
-    Disk(Incoming),
+    /// To the disk, as long as the host may write there.
+    Disk(Incoming, Rc<Attached>),
     Memory(Buffer),
 }
 
@@ -47,7 +50,8 @@ impl Transfer {
 
     fn take(&mut self, piece: &Body) {
         match &mut self.target {
-            Target::Disk(incoming) => {
+            Target::Disk(_, attached) if attached.is_withdrawn() => {}
+            Target::Disk(incoming, _) => {
                 let taken = incoming.add(&[piece.segment()]);
                 debug_assert!(taken.is_ok(), "the reader passes on no more than was asked for");
             }

@@ -12,7 +12,8 @@ use super::super::wire::event::enabled;
 use super::super::wire::feature::{HOST_BEHAVIOR_LEN, SAVE, Select, capability, id};
 use super::super::wire::log_page::{Features as FeaturesPage, ReservationNotice, effect};
 use super::super::wire::status::Status;
-use super::{Admin, Answer, Controller, Flush, Owner, Then};
+use super::answer::Then;
+use super::{Admin, Answer, Controller, Flush, Owner};
 
 /// The features of an I/O controller.
 pub(super) const IO: &[u8] = &[
