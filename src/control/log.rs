@@ -69,7 +69,10 @@ fn parse(text: &str) -> Result<EnvFilter, LogFilterError> {
     let wrong = |what: &str| LogFilterError::Wrong { text: text.to_owned(), what: what.to_owned() };
     let bare = |part: &&str| !part.contains(['=', '[']) && !part.starts_with("strongroom");
     for word in text.split(',').map(str::trim).filter(bare) {
-        word.parse::<LevelFilter>().map_err(|_| wrong(&format!("{word:?} is no level")))?;
+        // Nothing at all would be read as a level, too.
+        if word.is_empty() || word.parse::<LevelFilter>().is_err() {
+            return Err(wrong(&format!("{word:?} is no level")));
+        }
     }
     EnvFilter::try_new(text).map_err(|e| wrong(&e.to_string()))
 }
