@@ -1,10 +1,10 @@
 //! Disks are attached to hosts, taken from them, added and removed while hosts are connected, and the target tells who sees what.
 
-mod target;
+mod operator;
 
+use operator::nvme::Host;
+use operator::{Client, Target};
 use serde_json::{Value, json};
-use target::nvme::Host;
-use target::{Client, Target};
 
 const SUBSYSTEM: &str = "nqn.2026-11.io.strongroom:acme";
 const WEB1: &str = "nqn.2014-08.org.nvmexpress:uuid:web1";
@@ -18,7 +18,7 @@ fn start(more: &str) -> (Target, String) {
          [[host]]\nname = 'web2'\naccount = 'acme'\nnqn = '{WEB2}'\n\
          [[device]]\nname = 'm0'\nkind = 'memory'\nsize = '4M'\nhugepages = 'never'\n\
          [[disk]]\nname = 'vol0'\ndevice = 'm0'\nencryption = 'none'\naccount = 'acme'\nattached_to = ['web1']\nnsid = 7\n\
-         [nvme_tcp]\nlisten = ['127.0.0.1:0']\n{more}"
+         [nvme_tcp]\nlisten = ['127.0.0.1:0']\nstate_dir = 'state'\n{more}"
     ));
     let mut client = target.client();
     let exports = client.result("export.list", json!({}));

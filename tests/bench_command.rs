@@ -1,5 +1,6 @@
 //! `strongroom bench` measures what it says, checks what it reads, and fails when a command fails.
 
+use std::io::{Read, Write};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -90,4 +91,37 @@ fn a_wrong_command_line_is_told_what_to_write() {
         let error = String::from_utf8(output.stderr).expect("text");
         assert!(!output.status.success() && error.contains(wanted), "{arguments:?}: {error}");
     }
+}
+
+/// Answers the first connection with some bytes, and closes it.
+fn stranger(answer: &'static [u8]) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        // The client's ICReq: closed with it unread, the connection would be reset and the answer lost.
+        stream.read_exact(&mut [0; 128]).expect("a request");
+        stream.write_all(answer).expect("it is still there");
+    });
+    format!("nvme-tcp://{address}/nqn.2026-11.io.strongroom:nobody")
+}
+
+fn refused(arguments: &[&str], code: i32, wanted: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_strongroom")).arg("bench").args(arguments).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(code) && said.contains(wanted), "{arguments:?}: {output:?}");
+}
+
+#[test]
+fn what_is_no_nvme_tcp_target_is_told() {
+    refused(&[&stranger(b"")], 1, "the target closed the connection");
+    refused(&[&stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n")], 1, "is this NVMe/TCP?");
+}
+
+#[test]
+fn options_that_do_not_go_with_a_target_are_refused() {
+    refused(&["nvme-tcp://127.0.0.1/x"], 2, "does not begin with nqn.");
+    refused(&["nvme-tcp://127.0.0.1/nqn.x", "--verify"], 2, "cannot be used with");
+    refused(&["nvme-tcp://127.0.0.1/nqn.x", "--device", "null"], 2, "cannot be used with");
+    refused(&["--idle"], 2, "TARGET");
 }

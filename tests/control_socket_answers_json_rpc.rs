@@ -4,15 +4,15 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "common/nbd_client.rs"]
 mod nbd_client;
-mod target;
+mod operator;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
+use operator::{Client, Target};
 use serde_json::{Value, json};
-use target::{Client, Target};
 
 /// Two memory disks, of which NBD exports one.
 const SITE: &str = "\
@@ -184,7 +184,7 @@ fn only_its_owner_can_use_the_socket_and_a_second_target_does_not_take_it() {
     );
     let path = target.dir.path().join("second.toml");
     std::fs::write(&path, config).expect("written");
-    let (_, error, code) = target::command(&["serve", "--config", path.to_str().expect("text")], &target.socket());
+    let (_, error, code) = operator::command(&["serve", "--config", path.to_str().expect("text")], &target.socket());
     assert!(code == 1 && error.contains("taken by a server that answers"), "{error}");
     expect_served(&mut target.client());
     target.stop();

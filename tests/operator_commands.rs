@@ -1,11 +1,11 @@
 //! Operators see and change a running target with the `strongroom` command, and learn what was refused and why.
 
-mod target;
+mod operator;
 
 use std::process::{Command, Stdio};
 
+use operator::{Target, command};
 use serde_json::Value;
-use target::{Target, command};
 
 const SITE: &str = "\
     [[account]]\nname = 'acme'\n\
@@ -173,5 +173,25 @@ fn a_reader_that_has_gone_is_no_reason_to_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    target.stop();
+}
+
+#[test]
+fn a_disk_is_attached_to_a_host_and_taken_from_it() {
+    let target = Target::start(
+        &(SITE.replace("dhchap_secret = 'file:secret'\n", "") + "[nvme_tcp]\nlisten = ['127.0.0.1:0']\n"),
+    );
+    let add = ["disk", "add", "vol1", "--kind", "memory", "--size", "1M", "--encryption", "none", "--account", "acme"];
+    target.done(&[&add[..], &["--shared", "--nsid", "3"]].concat());
+    let said = target.done(&["disk", "attach", "vol1", "--host", "web1"]);
+    assert!(said.starts_with("disk vol1 attached: 1 MiB, attached to web1\n"), "{said}");
+    let row = target.done(&["disk", "list"]);
+    assert_eq!(cells(&row, "vol1"), ["vol1", "1 MiB", "4096", "none", "acme", "3", "web1 (shared)", "-"], "{row}");
+    let exports = target.done(&["export", "list"]);
+    assert!(exports.contains("namespace 3: disk vol1, 1 MiB, shared, seen by web1"), "{exports}");
+    assert_eq!(target.done(&["export", "connections"]), "no host is connected\n");
+    assert!(target.refused(&["disk", "remove", "vol1"]).contains("detach it first from: web1"));
+    target.done(&["disk", "detach", "vol1", "--host", "web1"]);
+    target.done(&["disk", "remove", "vol1"]);
     target.stop();
 }

@@ -19,14 +19,14 @@ use crate::process;
 
 /// Bytes that are written at once.
 const CHUNK: usize = 1 << 20;
-/// The name of the variable that names the script that runs SPDK's bdevperf.
+/// The name of the variable that names the script that runs SPDK's programs.
 pub const SPDK_VARIABLE: &str = "STRONGROOM_PERF_SPDK";
 
 /// The place of a run.
 pub struct Lab {
     /// The `strongroom` program that is measured.
     pub strongroom: PathBuf,
-    /// The script that runs SPDK's bdevperf, if there is one.
+    /// The script that runs SPDK's programs, if there is one.
     pub spdk: Option<PathBuf>,
     /// Seconds of one measurement.
     pub seconds: u32,

@@ -93,7 +93,7 @@ fn rivals(spdk: Option<&Path>) -> Vec<String> {
     let found = ["fio", "qemu-storage-daemon", "qemu-nbd", "nbdkit"]
         .into_iter()
         .filter_map(|program| process::version(program, &["--version"]));
-    found.chain(spdk.map(|script| format!("SPDK bdevperf by {}", script.display()))).collect()
+    found.chain(spdk.map(|script| format!("SPDK by {}", script.display()))).collect()
 }
 
 fn read(path: &str) -> String {

@@ -1,6 +1,7 @@
 //! What measures Strongroom beside its rivals: one subcommand a suite. `perf/README.md` says how to read the results.
 
 mod contender;
+mod echo;
 mod failure;
 mod interrupt;
 mod lab;
@@ -44,9 +45,11 @@ enum Command {
     Encrypted(Options),
     /// NBD servers under fio's NBD engine: ours, QEMU's and nbdkit's
     Nbd(Options),
+    /// NVMe/TCP targets under `strongroom bench`: ours, SPDK's, and what the wire allows
+    Nvme(Options),
     /// CPU time of NBD servers without load
     Idle(Options),
-    /// engine, encrypted, nbd and idle in one run
+    /// engine, encrypted, nbd, nvme and idle in one run
     All(Options),
 }
 
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Xts(args) => xts::measure(&args).map(|()| true),
         Command::Engine(options) => run::run(Suite::Engine, &options).map_err(Into::into),
         Command::Encrypted(options) => run::run(Suite::Encrypted, &options).map_err(Into::into),
+        Command::Nvme(options) => run::run(Suite::Nvme, &options).map_err(Into::into),
         Command::Nbd(options) => run::run(Suite::Nbd, &options).map_err(Into::into),
         Command::Idle(options) => run::run(Suite::Idle, &options).map_err(Into::into),
         Command::All(options) => run::run(Suite::All, &options).map_err(Into::into),

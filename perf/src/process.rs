@@ -4,7 +4,8 @@
 //! that was not started here. Cores are set with `taskset`, which keeps the process id over its `exec`.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,8 +21,8 @@ use crate::sample::CpuTime;
 const USER_HZ: f64 = 100.0;
 /// How long a server may take until it accepts a connection.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How long a server may take to end after SIGTERM.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a server may take to end after SIGTERM. SPDK's script has a target to stop and hugepages to give back.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// Where a program is, if `PATH` has it.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -52,6 +53,26 @@ pub fn run(name: &str, command: &mut Command) -> Result<String> {
     }
 }
 
+/// Runs a program to its end and gives the largest value that was read meanwhile.
+pub fn most_while(name: &str, command: &mut Command, read: impl Fn() -> Result<f64>) -> Result<f64> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context(|| format!("cannot start {name}"))?;
+    let mut most = f64::MIN;
+    // What it prints fits into the pipes, so that it cannot wait for a reader.
+    while child.try_wait().context(|| format!("cannot wait for {name}"))?.is_none() {
+        match read() {
+            Ok(value) => most = most.max(value),
+            Err(failure) => {
+                let _ = child.kill().and_then(|()| child.wait().map(|_| ()));
+                return Err(failure);
+            }
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let output = child.wait_with_output().context(|| format!("cannot wait for {name}"))?;
+    if output.status.success() { Ok(most) } else { Err(ended(name, &output)) }
+}
+
 /// The first line that a program prints about its version, if it is here.
 pub fn version(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
@@ -75,64 +96,82 @@ fn tail(text: &str) -> String {
 pub struct Server {
     name: String,
     child: Child,
+    output: File,
     log: File,
+    /// The process that serves: the child, or one that it started.
+    pid: u32,
 }
 
 impl Server {
     /// Starts a server on one core and waits until its socket accepts a connection.
     pub fn start(name: &str, core: usize, program: &Path, arguments: &[String], socket: &Path) -> Result<Self> {
-        let log = tempfile::tempfile().context(|| format!("cannot make a log file for {name}"))?;
-        let output = log.try_clone().context(|| format!("cannot share the log file of {name}"))?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()])
-            .arg(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output)
-            .spawn()
-            .context(|| format!("cannot start {name}"))?;
-        let mut server = Self { name: name.into(), child, log };
-        server.wait_for(socket)?;
-        Ok(server)
+        let mut command = on_core(core, program);
+        command.args(arguments);
+        let accepts = |_: &str| UnixStream::connect(socket).is_ok().then_some(());
+        Self::until(name, &command, accepts).map(|(server, ())| server)
     }
 
-    fn wait_for(&mut self, socket: &Path) -> Result<()> {
+    /// Starts a server and waits until `announced` finds what it looks for in what the server has printed.
+    pub fn until<T>(name: &str, command: &Command, announced: impl Fn(&str) -> Option<T>) -> Result<(Self, T)> {
+        let file = || tempfile::tempfile().context(|| format!("cannot make a log file for {name}"));
+        let (output, log) = (file()?, file()?);
+        let share = |file: &File| file.try_clone().context(|| format!("cannot share the log file of {name}"));
+        let mut guarded = Command::new("setpriv");
+        guarded.args(["--pdeathsig", "TERM"]).arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            guarded.env(key, value.unwrap_or_default());
+        }
+        guarded.stdin(Stdio::null()).stdout(share(&output)?).stderr(share(&log)?);
+        let child = guarded.spawn().context(|| format!("cannot start {name}"))?;
+        let mut server = Self { name: name.into(), pid: child.id(), child, output, log };
+        let found = server.wait_for(announced)?;
+        Ok((server, found))
+    }
+
+    /// Says which process serves, if it is not the one that was started.
+    pub fn served_by(mut self, pid: u32) -> Self {
+        self.pid = pid;
+        self
+    }
+
+    fn wait_for<T>(&mut self, announced: impl Fn(&str) -> Option<T>) -> Result<T> {
         let start = Instant::now();
-        while UnixStream::connect(socket).is_err() {
-            if let Some(status) = self.child.try_wait().context(|| format!("cannot wait for {}", self.name))? {
-                return Err(Failure::Program {
-                    program: self.name.clone(),
-                    status: status.to_string(),
-                    said: self.said(),
-                });
+        loop {
+            let printed = content(&self.output).context(|| format!("cannot read the output of {}", self.name))?;
+            if let Some(found) = announced(&printed) {
+                return Ok(found);
             }
-            if start.elapsed() > START_LIMIT {
-                return Err(Failure::Program {
-                    program: self.name.clone(),
-                    status: format!("does not accept on {} after {START_LIMIT:?}", socket.display()),
-                    said: self.said(),
-                });
-            }
-            sleep(Duration::from_millis(20));
+            let status = self.child.try_wait().context(|| format!("cannot wait for {}", self.name))?;
+            let failed = match status {
+                Some(status) => status.to_string(),
+                None if start.elapsed() > START_LIMIT => format!("does not serve after {START_LIMIT:?}"),
+                None => {
+                    sleep(Duration::from_millis(20));
+                    continue;
+                }
+            };
+            return Err(Failure::Program { program: self.name.clone(), status: failed, said: self.said() });
         }
-        Ok(())
     }
 
-    fn said(&mut self) -> String {
-        let mut text = Vec::new();
-        let read = self.log.seek(SeekFrom::Start(0)).and_then(|_| self.log.read_to_end(&mut text));
-        match read {
-            Ok(_) => tail(&String::from_utf8_lossy(&text)),
-            Err(e) => format!("its log cannot be read: {e}"),
-        }
+    fn said(&self) -> String {
+        content(&self.log).map_or_else(|e| format!("its log cannot be read: {e}"), |text| tail(&text))
     }
 
     /// CPU time of the process since its start, in seconds.
     pub fn cpu_s(&self) -> Result<f64> {
-        let path = PathBuf::from(format!("/proc/{}/stat", self.child.id()));
+        let path = PathBuf::from(format!("/proc/{}/stat", self.pid));
         let text = fs::read_to_string(&path).on_file("read", &path)?;
         cpu_seconds(&text).ok_or_else(|| Failure::Answer { program: path.display().to_string(), why: text })
+    }
+
+    /// MiB of memory that the process has: its share of normal pages, and its hugepages, which that share leaves out (proc(5)).
+    pub fn memory_mib(&self) -> Result<f64> {
+        let path = PathBuf::from(format!("/proc/{}/smaps_rollup", self.pid));
+        let text = fs::read_to_string(&path).on_file("read", &path)?;
+        memory_kib(&text)
+            .map(|kib| kib as f64 / 1024.0)
+            .ok_or_else(|| Failure::Answer { program: path.display().to_string(), why: text })
     }
 
     /// What the process spends while `during` runs, and the result of that.
@@ -162,6 +201,22 @@ impl Drop for Server {
     }
 }
 
+/// All that was written to a file so far. The place at which the child writes on stays where it is.
+fn content(file: &File) -> io::Result<String> {
+    let mut text = vec![0; file.metadata()?.len() as usize];
+    file.read_exact_at(&mut text, 0)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// `Pss`, `Shared_Hugetlb` and `Private_Hugetlb` of `/proc/PID/smaps_rollup`.
+fn memory_kib(rollup: &str) -> Option<u64> {
+    let kib = |name: &str| -> Option<u64> {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some(kib("Pss")? + kib("Shared_Hugetlb")? + kib("Private_Hugetlb")?)
+}
+
 /// `utime` + `stime`, fields 14 and 15 of `/proc/PID/stat` (proc(5)). The command's name, field 2, may hold blanks and parentheses.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let after_name = &stat[stat.rfind(')')? + 1..];
@@ -188,6 +243,24 @@ mod tests {
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 1 0 5 1000 10 18446744073709551615";
         assert_eq!(cpu_seconds(stat), Some(4.0));
         assert_eq!(cpu_seconds("42 (cut"), None);
+    }
+
+    #[test]
+    fn memory_counts_hugepages() {
+        let rollup = "55-7f ---p 00000000 00:00 0 [rollup]\nRss: 9 kB\nPss:                 100 kB\nPss_Anon: 7 kB\n\
+                      Shared_Hugetlb: 2048 kB\nPrivate_Hugetlb:    4096 kB\n";
+        assert_eq!(memory_kib(rollup), Some(6244));
+        assert_eq!(memory_kib("Rss: 9 kB"), None);
+    }
+
+    #[test]
+    fn a_server_is_ready_when_it_says_so() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo starting; echo port $PORT; exec sleep 60"]).env("PORT", "7");
+        let port = |text: &str| text.lines().find_map(|line| line.strip_prefix("port ")?.parse::<u16>().ok());
+        let (server, port) = Server::until("sh", &command, port).unwrap();
+        assert_eq!(port, 7);
+        assert!(server.memory_mib().unwrap() > 0.0);
     }
 
     #[test]

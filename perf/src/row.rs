@@ -19,7 +19,7 @@ use crate::workload::Workload;
 pub struct Row {
     /// What is measured on, without the workload: `memory, AES-256-XTS, 4096-byte sectors`.
     pub subject: String,
-    /// What is asked; nothing for an idle target.
+    /// What is asked; nothing for a target without load.
     pub workload: Option<Workload>,
     /// The contenders, ours first.
     pub contenders: Vec<AnyContender>,
@@ -98,6 +98,16 @@ impl ContenderResult {
     }
 }
 
+impl RowResult {
+    /// What is shown of a row without load: memory where that was measured, or else CPU time.
+    pub fn idle_metric(&self) -> Metric {
+        match self.contenders.iter().any(|c| c.summary(Metric::Memory).is_some()) {
+            true => Metric::Memory,
+            false => Metric::CpuPercent,
+        }
+    }
+}
+
 impl Row {
     /// Subject and workload.
     pub fn title(&self) -> String {
@@ -161,7 +171,9 @@ impl Entrant {
         let name = self.contender.name();
         match with_steal(|| self.contender.measure(lab, workload)) {
             Ok(sample) => {
-                let shown = [Metric::Iops, Metric::CpuPercent].into_iter().find_map(|m| Some(m.show(m.of(&sample)?)));
+                let shown = [Metric::Iops, Metric::Memory, Metric::CpuPercent]
+                    .into_iter()
+                    .find_map(|m| Some(m.show(m.of(&sample)?)));
                 eprintln!("    round {}/{rounds}  {name}: {}", round + 1, shown.unwrap_or_default());
                 self.samples.push(Some(sample));
             }

@@ -46,6 +46,8 @@ pub struct Sample {
     pub latency_us: Option<Latency>,
     /// CPU time of the side under test, and the time over which it was taken. For a server: its process alone, without the client's.
     pub cpu: Option<CpuTime>,
+    /// Memory of the side under test in MiB, where that is what is measured.
+    pub memory_mib: Option<f64>,
     /// Share of the machine's time that the host kept for others, in percent, while this was measured.
     pub steal_percent: f64,
     /// What the contender tells about itself: the cipher's kernel, for example.
@@ -76,10 +78,14 @@ pub enum Metric {
     Iops,
     /// GiB a second.
     GibPerS,
+    /// The median of the latency.
+    P50,
     /// The 99th percentile of the latency.
     P99,
     /// CPU time in percent of one core.
     CpuPercent,
+    /// Memory in MiB.
+    Memory,
 }
 
 impl Metric {
@@ -88,8 +94,10 @@ impl Metric {
         match self {
             Self::Iops => sample.iops,
             Self::GibPerS => sample.mib_per_s.map(|v| v / 1024.0),
+            Self::P50 => sample.latency_us.map(|l| l.p50),
             Self::P99 => sample.latency_us.map(|l| l.p99),
             Self::CpuPercent => sample.cpu.map(CpuTime::percent),
+            Self::Memory => sample.memory_mib,
         }
     }
 
@@ -98,8 +106,10 @@ impl Metric {
         match self {
             Self::Iops => "IOPS",
             Self::GibPerS => "GiB/s",
+            Self::P50 => "p50",
             Self::P99 => "p99",
             Self::CpuPercent => "CPU",
+            Self::Memory => "memory",
         }
     }
 
@@ -108,8 +118,9 @@ impl Metric {
         match self {
             Self::Iops => count(value),
             Self::GibPerS => format!("{value:.2} GiB/s"),
-            Self::P99 => micros(value),
+            Self::P50 | Self::P99 => micros(value),
             Self::CpuPercent => format!("{value:.2} %"),
+            Self::Memory => format!("{value:.0} MiB"),
         }
     }
 }

@@ -1,10 +1,13 @@
-//! The load generator: drives a disk inside this process, as SPDK's bdevperf and fio do, without any protocol in between.
+//! The load generator: drives a disk inside this process, as SPDK's bdevperf and fio do, without any protocol in between; or a target of any
+//! make over NVMe/TCP ([`nvme_tcp`]).
 //!
-//! Each core has one job: a reactor whose slots keep `iodepth` commands in flight. A slot notes the time when a command completes, which
+//! In process, each core has one job: a reactor whose slots keep `iodepth` commands in flight. A slot notes the time when a command completes, which
 //! is also when its next one starts; latencies go into HdrHistograms in clock ticks and become time when the run is over.
 
 mod job;
+pub mod nvme_tcp;
 mod pattern;
+mod process;
 mod report;
 mod workload;
 
@@ -70,7 +73,7 @@ pub fn run(
         config.cores.iter().map(|&core| ReactorThread::start(core, reactor)).collect::<Result<_, _>>()?;
     let counters = Arc::new(Progress::for_jobs(reactors.len()));
     let (results, finished) = mpsc::channel();
-    let cpu_before = report::cpu_seconds();
+    let cpu_before = process::process_cpu_seconds();
     let start = std::time::Instant::now();
     for (number, reactor) in reactors.iter().enumerate() {
         let (config, disk, counters, results) = (config.clone(), disk.clone(), counters.clone(), results.clone());
@@ -90,7 +93,7 @@ pub fn run(
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
     }
-    let cpu_s = report::cpu_seconds() - cpu_before;
+    let cpu_s = process::process_cpu_seconds() - cpu_before;
     for reactor in reactors {
         reactor.remote().stop();
         reactor.join();

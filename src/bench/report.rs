@@ -1,5 +1,4 @@
 //! What a run measured, as a table for people and as JSON.
-#![allow(unsafe_code)]
 
 use std::fmt;
 
@@ -110,7 +109,7 @@ impl Report {
 }
 
 impl WaySummary {
-    fn new(histogram: &Histogram<u64>, block_size: u64, seconds: f64, to_us: f64) -> Self {
+    pub(super) fn new(histogram: &Histogram<u64>, block_size: u64, seconds: f64, to_us: f64) -> Self {
         let ios = histogram.len();
         let iops = if seconds > 0.0 { ios as f64 / seconds } else { 0.0 };
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 * to_us;
@@ -135,17 +134,7 @@ impl fmt::Display for Report {
             "{} bs={} iodepth={} cores={:?}: disk {}, {}-byte sectors, encryption {}{kernel}",
             self.rw, self.bs, self.iodepth, self.cores, self.disk, self.sector_size, self.encryption
         )?;
-        writeln!(f, "          IOPS      MiB/s   mean µs    p50    p90    p99  p99.9 p99.99       max")?;
-        for (name, way) in [("read", &self.read), ("write", &self.write)] {
-            if way.ios > 0 {
-                let l = &way.latency_us;
-                writeln!(
-                    f,
-                    "{name:5} {:9.0} {:10.1} {:9.2} {:6.2} {:6.2} {:6.2} {:6.2} {:6.2} {:9.1}",
-                    way.iops, way.mib_per_s, l.mean, l.p50, l.p90, l.p99, l.p99_9, l.p99_99, l.max
-                )?;
-            }
-        }
+        write_ways(f, &self.read, &self.write)?;
         write!(f, "{:.2} s measured, {:.2} s of processor time, {} errors", self.runtime_s, self.cpu_s, self.errors)?;
         match &self.first_error {
             Some(error) => write!(f, "; the first: {error}"),
@@ -154,14 +143,18 @@ impl fmt::Display for Report {
     }
 }
 
-/// User and system time of this process so far.
-pub(super) fn cpu_seconds() -> f64 {
-    // SAFETY: all-zero is a valid rusage, which the kernel fills.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+/// The table of what was done of reads and writes.
+pub(super) fn write_ways(f: &mut fmt::Formatter<'_>, read: &WaySummary, write: &WaySummary) -> fmt::Result {
+    writeln!(f, "          IOPS      MiB/s   mean µs    p50    p90    p99  p99.9 p99.99       max")?;
+    for (name, way) in [("read", read), ("write", write)] {
+        if way.ios > 0 {
+            let l = &way.latency_us;
+            writeln!(
+                f,
+                "{name:5} {:9.0} {:10.1} {:9.2} {:6.2} {:6.2} {:6.2} {:6.2} {:6.2} {:9.1}",
+                way.iops, way.mib_per_s, l.mean, l.p50, l.p90, l.p99, l.p99_9, l.p99_99, l.max
+            )?;
+        }
+    }
+    Ok(())
 }

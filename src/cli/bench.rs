@@ -1,5 +1,7 @@
 //! `strongroom bench`: the load generator on the command line, with fio's words.
 
+mod nvme_tcp;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::bench::nvme_tcp::Address;
 use crate::bench::{self, BenchConfig, Mix};
 use crate::control::{Config, KernelChoice};
 use crate::crypto::xts::SectorSize;
@@ -16,9 +19,17 @@ use crate::disk::Disk;
 use crate::memory::HugePages;
 
 use super::Outcome;
+use nvme_tcp::NvmeTcpArgs;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
+    /// A target over NVMe/TCP instead of a disk in this process: nvme-tcp://HOST:PORT/SUBSYSTEM_NQN. Data that was there is overwritten by writes, and
+    /// what is read is not looked at
+    #[arg(
+        value_name = "TARGET",
+        conflicts_with_all = ["device", "size", "encryption", "sector_size", "kernel", "config", "disk", "verify"],
+    )]
+    target: Option<Address>,
     /// What lies under the disk: null, memory or file:PATH (an existing file or block device, whose content is lost on writes)
     #[arg(long, default_value = "memory", value_name = "DEVICE", conflicts_with = "config")]
     device: String,
@@ -49,7 +60,7 @@ pub(super) struct BenchArgs {
     /// Bytes of a command
     #[arg(long, default_value = "4k", value_name = "SIZE")]
     bs: Size,
-    /// Commands in flight for each core
+    /// Commands in flight for each core, or for each connection
     #[arg(long, default_value_t = 32, value_name = "N")]
     iodepth: u32,
     /// Seconds to measure
@@ -70,6 +81,8 @@ pub(super) struct BenchArgs {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    nvme_tcp: NvmeTcpArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,6 +98,9 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
         Duration::try_from_secs_f64(value).map_err(|_| format!("--{name} {value} is not a time in seconds"))
     };
     let (runtime, ramp) = (seconds(args.runtime, "runtime")?, seconds(args.ramp, "ramp")?);
+    if let Some(target) = &args.target {
+        return nvme_tcp::run(target, args, runtime, ramp);
+    }
     let (mut config, disk) = match (&args.config, &args.disk) {
         (Some(path), Some(name)) => {
             let config = Config::load(path)?;

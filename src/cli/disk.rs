@@ -42,6 +42,7 @@ enum DiskCommand {
         /// The disk
         name: String,
         /// The host
+        #[arg(long)]
         host: String,
     },
     /// Take a disk from a host, once the commands that it has sent are finished
@@ -49,6 +50,7 @@ enum DiskCommand {
         /// The disk
         name: String,
         /// The host
+        #[arg(long)]
         host: String,
     },
     /// Make a disk larger, or look again how large its file or block device is

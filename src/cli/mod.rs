@@ -32,7 +32,7 @@ struct Cli {
 enum Command {
     /// Start the target: serve the disks of a configuration until SIGTERM
     Serve(serve::ServeArgs),
-    /// Load a disk inside this process and report throughput and latency
+    /// Load a disk inside this process, or a target over NVMe/TCP, and report throughput and latency
     Bench(bench::BenchArgs),
     /// List, add and remove disks, and attach them to hosts
     Disk(disk::DiskArgs),

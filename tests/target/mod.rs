@@ -1,184 +1,195 @@
-//! What the tests of a whole target share: a `strongroom serve` with a control socket, and the command that asks it.
+//! `strongroom serve` in a process of its own, serving encrypted disks over NVMe/TCP to the hosts of one account; controlled as an
+//! operator would, through the `strongroom` command.
+//!
+//! The process can be killed and started again: its files and its port stay. It ends with the value.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-pub mod nvme;
-
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use openssl::symm::{Cipher, Crypter, Mode};
 use tempfile::TempDir;
 
-/// What has to happen happens within this time, or something hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The target starts and ends within this, or something hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Reactors that any machine can have, and a control socket.
-const BEGINNING: &str = "[reactor]\nmemory_mib = 16\nhugepages = 'never'\n[control]\nsocket = 'c'\n";
+pub const MIB: u64 = 1 << 20;
 
-/// A running target; killed if the test gives up.
+/// A host that may connect.
+pub struct Client<'a> {
+    pub name: &'a str,
+    pub nqn: String,
+    /// What the host proves itself with, and what the controller does, in the `DHHC-1:` form.
+    pub secrets: Option<(String, String)>,
+}
+
+/// A disk on a file of its own.
+pub struct Disk<'a> {
+    pub name: &'a str,
+    pub sector_size: usize,
+    pub bytes: u64,
+    pub shared: bool,
+    pub attached_to: &'a [&'a str],
+}
+
+/// The target.
 pub struct Target {
-    pub dir: TempDir,
-    child: Child,
-    /// What it said when it started.
-    pub report: String,
+    folder: TempDir,
+    port: u16,
+    process: Child,
 }
 
 impl Target {
-    /// Starts a target with the configuration that follows its reactors and its control socket.
-    pub fn start(config: &str) -> Self {
-        Self::start_in(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory"), config)
-    }
-
-    /// The same in a folder where something lies already.
-    pub fn start_in(dir: TempDir, config: &str) -> Self {
-        let path = dir.path().join("target.toml");
-        std::fs::write(&path, BEGINNING.to_owned() + config).expect("written");
-        let log = std::fs::File::create(dir.path().join("log")).expect("created");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
-            .args(["serve", "--config"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("it starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut report = String::new();
-        // The last line of the report.
-        while !report.contains("control listens") {
-            if lines.read_line(&mut report).expect("text") == 0 {
-                panic!("the target ended: {}", std::fs::read_to_string(dir.path().join("log")).expect("text"));
+    pub fn start(clients: &[Client], disks: &[Disk]) -> Self {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let port = free_port();
+        let mut text = format!(
+            "[reactor]\nmemory_mib = 64\nhugepages = 'never'\n[nvme_tcp]\nlisten = ['127.0.0.1:{port}']\nstate_dir = 'state'\n\
+             [control]\nsocket = 'control.sock'\n[[account]]\nname = 'acme'\n"
+        );
+        std::fs::create_dir(folder.path().join("state")).expect("a folder");
+        let secret = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode set");
+        };
+        for Client { name, nqn, secrets } in clients {
+            text += &format!("[[host]]\nname = '{name}'\naccount = 'acme'\nnqn = '{nqn}'\n");
+            if let Some((host, controller)) = secrets {
+                secret(&format!("{name}.host"), host.as_bytes());
+                secret(&format!("{name}.controller"), controller.as_bytes());
+                text += &format!(
+                    "dhchap_secret = 'file:{name}.host'\ndhchap_controller_secret = 'file:{name}.controller'\n"
+                );
             }
         }
-        // Its last words go nowhere, but it has to be able to say them.
-        std::thread::spawn(move || lines.read_to_string(&mut String::new()));
-        Self { dir, child, report }
+        for Disk { name, sector_size, bytes, shared, attached_to } in disks {
+            secret(&format!("{name}.key"), &key_of(name));
+            text += &format!(
+                "[[device]]\nname = 'file-{name}'\nkind = 'file'\npath = '{name}.img'\nsize = '{}M'\ncreate = true\n\
+                 [[disk]]\nname = '{name}'\ndevice = 'file-{name}'\nsector_size = {sector_size}\naccount = 'acme'\n\
+                 encryption = {{ key_file = '{name}.key' }}\nshared = {shared}\nattached_to = {attached_to:?}\n",
+                bytes / MIB
+            );
+        }
+        std::fs::write(folder.path().join("config.toml"), text).expect("written");
+        let process = serve(&folder, port);
+        Self { folder, port, process }
     }
 
-    /// The control socket.
-    pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("c")
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
-    /// What it has logged.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).expect("text")
+    pub fn attach(&self, disk: &str, host: &str) {
+        self.control(&["disk", "attach", disk, "--host", host]);
     }
 
-    /// The target's process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub fn detach(&self, disk: &str, host: &str) {
+        self.control(&["disk", "detach", disk, "--host", host]);
     }
 
-    pub fn client(&self) -> Client {
-        Client::connect(&self.socket())
+    pub fn resize(&self, disk: &str, bytes: u64) {
+        self.control(&["disk", "resize", disk, &format!("{}M", bytes / MIB)]);
     }
 
-    /// Runs `strongroom` against the target; returns standard output and error, and the exit code.
-    pub fn run(&self, args: &[&str]) -> (String, String, i32) {
-        command(args, &self.socket())
+    /// Runs the `strongroom` command against this target; returns what it says.
+    pub fn control(&self, args: &[&str]) -> String {
+        let mut command = Command::new("timeout");
+        command
+            .args(["30", env!("CARGO_BIN_EXE_strongroom")])
+            .args(args)
+            .arg("--socket")
+            .arg(self.file("control.sock"));
+        let output = command.output().expect("it runs");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "strongroom {args:?}: {}\n{out}\n{err}", output.status);
+        out.into_owned()
     }
 
-    /// Runs a command that has to succeed; returns what it printed.
-    pub fn done(&self, args: &[&str]) -> String {
-        let (out, err, code) = self.run(args);
-        assert_eq!(code, 0, "{args:?}: {out}{err}");
-        out
+    /// Ends the target as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("killed");
+        self.process.wait().expect("ended");
     }
 
-    /// Runs a command that has to be refused; returns why.
-    pub fn refused(&self, args: &[&str]) -> String {
-        let (out, err, code) = self.run(args);
-        assert_eq!(code, 1, "{args:?}: {out}{err}");
-        err
+    /// Starts it again after [`kill`](Self::kill).
+    pub fn restart(&mut self) {
+        self.process = serve(&self.folder, self.port);
     }
 
-    /// Stops it as systemd does, and returns its folder.
-    pub fn stop(mut self) -> TempDir {
-        #[allow(unsafe_code)]
-        // SAFETY: the call touches no memory; the child has not been waited for, so its pid is its own.
-        let sent = unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
-        assert_eq!(sent, 0);
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "the target did not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        assert_eq!(status.code(), Some(0), "{}", self.log());
-        assert!(!self.socket().exists(), "the socket is left behind");
-        std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"))
+    /// The bytes that are stored for a disk.
+    pub fn stored(&self, disk: &str, offset: u64, length: usize) -> Vec<u8> {
+        use std::os::unix::fs::FileExt;
+        let mut bytes = vec![0; length];
+        let file = std::fs::File::open(self.file(&format!("{disk}.img"))).expect("the file");
+        file.read_exact_at(&mut bytes, offset).expect("read");
+        bytes
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs `strongroom`; returns standard output and error, and the exit code.
-pub fn command(args: &[&str], socket: &Path) -> (String, String, i32) {
-    let mut command = Command::new("timeout");
-    command.arg("60").arg(env!("CARGO_BIN_EXE_strongroom")).args(args).env("STRONGROOM_SOCKET", socket);
-    let Output { status, stdout, stderr } = command.output().expect("it runs");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (text(stdout), text(stderr), status.code().expect("an exit code"))
-}
-
-/// A client of the control socket that sends exactly what a test wants.
-pub struct Client {
-    pub stream: BufReader<UnixStream>,
-}
-
-impl Client {
-    pub fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        stream.set_write_timeout(Some(PATIENCE)).expect("set");
-        Self { stream: BufReader::new(stream) }
-    }
-
-    pub fn send(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).expect("sent");
-    }
-
-    /// The next line; nothing if the connection has ended.
-    pub fn line(&mut self) -> Option<Value> {
-        let mut line = String::new();
-        match self.stream.read_line(&mut line) {
-            Ok(0) => None,
-            Ok(_) => Some(serde_json::from_str(&line).expect("a line is a document")),
-            // What was still unread when the other side closed resets the connection.
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => None,
-            Err(e) => panic!("no answer: {e}"),
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.file("log")).unwrap_or_default();
+            let last: Vec<_> = log.lines().rev().take(40).collect();
+            last.iter().rev().for_each(|line| eprintln!("[target] {line}"));
         }
     }
+}
 
-    /// Sends a request and returns its result or its error.
-    pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
-        let request = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": "x"});
-        self.send(format!("{request}\n").as_bytes());
-        let answer = self.line().expect("an answer");
-        assert_eq!((&answer["jsonrpc"], &answer["id"]), (&json!("2.0"), &json!("x")), "{answer}");
-        if answer["error"].is_null() { Ok(answer["result"].clone()) } else { Err(answer["error"].clone()) }
-    }
+/// A disk's key. Both halves differ, or it would be refused.
+pub fn key_of(disk: &str) -> [u8; 64] {
+    openssl::sha::sha512(disk.as_bytes())
+}
 
-    /// A request that has to succeed.
-    pub fn result(&mut self, method: &str, params: Value) -> Value {
-        self.call(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
-    }
+/// Decrypts stored sectors with OpenSSL: what a client wrote has to come out.
+pub fn decrypted(disk: &str, sector_size: usize, first_sector: u128, stored: &[u8]) -> Vec<u8> {
+    let key = key_of(disk);
+    let sector = |(number, bytes): (u128, &[u8])| {
+        let tweak = number.to_le_bytes();
+        let mut cipher = Crypter::new(Cipher::aes_256_xts(), Mode::Decrypt, &key, Some(&tweak)).expect("a cipher");
+        let mut plain = vec![0; bytes.len() + 16];
+        let done = cipher.update(bytes, &mut plain).expect("decrypted");
+        plain.truncate(done);
+        plain
+    };
+    (first_sector..).zip(stored.chunks(sector_size)).flat_map(sector).collect()
+}
 
-    /// A request that has to be refused: kind and message.
-    pub fn refusal(&mut self, method: &str, params: Value) -> (String, String) {
-        let error = self.call(method, params).expect_err("refused");
-        let text = |value: &Value| value.as_str().expect("a string").to_owned();
-        (text(&error["data"]["kind"]), text(&error["message"]))
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Starts the target and waits until it listens.
+fn serve(folder: &TempDir, port: u16) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).expect("a log");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+        .args(["serve", "--config"])
+        .arg(folder.path().join("config.toml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .spawn()
+        .expect("it starts");
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        if let Some(status) = process.try_wait().expect("a child") {
+            let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+            panic!("the target ended, {status}:\n{log}");
+        }
+        assert!(Instant::now() < deadline, "the target does not listen after {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
+    process
 }

@@ -89,6 +89,7 @@ struct Answer {
     cpu_s: f64,
     errors: u64,
     kernel: Option<String>,
+    waiting_percent: Option<f64>,
     read: Side,
     write: Side,
 }
@@ -113,7 +114,7 @@ struct Quantiles {
 }
 
 /// `cpu_s` in the answer covers the ramp as well.
-fn parse(text: &str, ramp_s: u32) -> Result<Sample> {
+pub(super) fn parse(text: &str, ramp_s: u32) -> Result<Sample> {
     let refuse = |why: String| Failure::Answer { program: "strongroom bench".into(), why };
     let answer: Answer = serde_json::from_str(text).map_err(|e| refuse(format!("{e}: {text:.200}")))?;
     if answer.errors > 0 {
@@ -131,7 +132,10 @@ fn parse(text: &str, ramp_s: u32) -> Result<Sample> {
         mib_per_s: Some(side.mib_per_s),
         latency_us: Some(Latency { mean, p50, p90, p99, p99_9, p99_99, max }),
         cpu: Some(CpuTime { spent_s: answer.cpu_s, elapsed_s: answer.runtime_s + f64::from(ramp_s) }),
-        note: answer.kernel.map(|kernel| format!("XTS kernel {kernel}")),
+        note: match answer.waiting_percent {
+            Some(percent) => Some(format!("client waits {percent:.0} %")),
+            None => answer.kernel.map(|kernel| format!("XTS kernel {kernel}")),
+        },
         ..Sample::default()
     })
 }

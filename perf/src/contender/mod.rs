@@ -3,13 +3,17 @@
 //! - [`mod@bench`]: ours in process, `strongroom bench`
 //! - [`fio`]: fio's own io_uring engine on a file, and fio as the client of every NBD server
 //! - [`nbd`]: NBD servers under fio's load: ours, QEMU's, nbdkit's
-//! - [`spdk`]: SPDK's bdevperf through a script that the user names
+//! - [`nvme`]: NVMe/TCP targets under the load of `strongroom bench`: ours, SPDK's
+//! - [`echo`]: what the wire allows without a target
+//! - [`spdk`]: SPDK's programs through a script that the user names
 //! - [`idle`]: the same NBD servers with an open connection and no load
 
 pub mod bench;
+pub mod echo;
 pub mod fio;
 pub mod idle;
 pub mod nbd;
+pub mod nvme;
 pub mod spdk;
 
 use crate::failure::Result;

@@ -1,10 +1,9 @@
-//! SPDK's bdevperf, through a script that the user names in `STRONGROOM_PERF_SPDK`. Nothing of SPDK is built or shipped here.
+//! SPDK's bdevperf and NVMe/TCP target, through a script that the user names in `STRONGROOM_PERF_SPDK`. Nothing of SPDK is built or shipped
+//! here.
 //!
-//! The contract (also in `perf/README.md`): the script is called as `SCRIPT CONFIG RW BS QD SECONDS`, with CONFIG one of `null`, `memory`,
-//! `memory-c4k`, `memory-c512`, `file`; RW, BS as fio writes them; QD and SECONDS numbers. It runs on the core in
-//! `STRONGROOM_PERF_CORE`; memory devices are 512 MiB, `file` is the file in `STRONGROOM_PERF_FILE`. The last line that it prints ends
-//! with two numbers: I/Os a second and MiB a second.
+//! The contract stands in `perf/README.md`, section "SPDK".
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::failure::{Failure, Result};
@@ -14,6 +13,7 @@ use crate::sample::Sample;
 use crate::workload::Workload;
 
 use super::Contender;
+use super::nvme::Place;
 
 /// bdevperf on one of the contract's configurations.
 pub struct Spdk {
@@ -36,16 +36,12 @@ impl Contender for Spdk {
     }
 
     fn prepare(&mut self, lab: &Lab) -> Result<()> {
-        match lab.spdk {
-            Some(_) => Ok(()),
-            None => Err(Failure::Request(format!("{SPDK_VARIABLE} is not set; see perf/README.md"))),
-        }
+        script(lab).map(|_| ())
     }
 
     fn measure(&mut self, lab: &Lab, workload: Option<Workload>) -> Result<Sample> {
-        let (Some(script), Some(workload)) = (&lab.spdk, workload) else {
-            return Err(Failure::Request("SPDK needs a script and a workload".into()));
-        };
+        let workload = workload.ok_or_else(|| Failure::Request("bdevperf needs a workload".into()))?;
+        let script = script(lab)?;
         let mut command = Command::new(script);
         command.args([self.config, workload.rw.name(), &workload.block_size(), &workload.depth.to_string()]);
         command.arg(lab.seconds.to_string()).env("STRONGROOM_PERF_CORE", lab.server_core.to_string());
@@ -54,6 +50,21 @@ impl Contender for Spdk {
         }
         parse(&process::run(&format!("{} {}", script.display(), self.config), command.stdin(Stdio::null()))?)
     }
+}
+
+/// The script, or why there is none.
+pub(super) fn script(lab: &Lab) -> Result<&Path> {
+    lab.spdk.as_deref().ok_or_else(|| Failure::Request(format!("{SPDK_VARIABLE} is not set; see perf/README.md")))
+}
+
+/// SPDK's client against an NVMe/TCP target of any make.
+pub(super) fn nvmf_load(lab: &Lab, place: &Place, workload: Workload) -> Result<Sample> {
+    let target = format!("{} {} {}", place.address, place.subsystem, place.host.unwrap_or_default());
+    let mut command = Command::new(script(lab)?);
+    command.args(["client", workload.rw.name(), &workload.block_size(), &workload.depth.to_string()]);
+    command.arg(lab.seconds.to_string()).env("STRONGROOM_PERF_TARGET", target.trim_end());
+    command.env("STRONGROOM_PERF_CLIENT_CORE", lab.client_core.to_string());
+    parse(&process::run("SPDK's client", command.stdin(Stdio::null()))?)
 }
 
 fn parse(text: &str) -> Result<Sample> {

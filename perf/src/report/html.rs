@@ -54,7 +54,7 @@ pub fn page(report: &Report) -> String {
 fn section(out: &mut String, row: &RowResult) {
     let _ = write!(out, "<section><h2>{}</h2>", escape(&row.title));
     let rate = match row.workload {
-        None => Metric::CpuPercent,
+        None => row.idle_metric(),
         Some(workload) if workload.block_kib >= 128 => Metric::GibPerS,
         Some(_) => Metric::Iops,
     };

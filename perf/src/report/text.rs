@@ -72,8 +72,9 @@ pub fn row(row: &RowResult) -> String {
         );
         row.contenders.iter().for_each(|c| out.push_str(&loaded(c, width)));
     } else {
-        let _ = writeln!(out, "  {:width$}  {:>7} {:>15}", "contender", "CPU %", "min..max");
-        row.contenders.iter().for_each(|c| out.push_str(&idle(c, width)));
+        let metric = row.idle_metric();
+        let _ = writeln!(out, "  {:width$}  {:>10} {:>22}", "contender", metric.name(), "min..max");
+        row.contenders.iter().for_each(|c| out.push_str(&idle(c, width, metric)));
     }
     for left_out in &row.left_out {
         let _ = writeln!(out, "  {:width$}  left out: {}", left_out.name, left_out.why);
@@ -125,10 +126,11 @@ fn loaded(contender: &ContenderResult, width: usize) -> String {
     )
 }
 
-fn idle(contender: &ContenderResult, width: usize) -> String {
-    match contender.summary(Metric::CpuPercent) {
+fn idle(contender: &ContenderResult, width: usize, metric: Metric) -> String {
+    match contender.summary(metric) {
         Some(s) => {
-            format!("  {:width$}  {:>7.2} {:>15}\n", contender.name, s.median, format!("{:.2}..{:.2}", s.min, s.max))
+            let range = format!("{}..{}", metric.show(s.min), metric.show(s.max));
+            format!("  {:width$}  {:>10} {range:>22}\n", contender.name, metric.show(s.median))
         }
         None => String::new(),
     }

@@ -4,6 +4,7 @@ mod encrypted;
 mod engine;
 mod idle;
 mod nbd;
+mod nvme;
 
 use crate::row::Row;
 
@@ -16,6 +17,8 @@ pub enum Suite {
     Encrypted,
     /// NBD servers.
     Nbd,
+    /// NVMe/TCP targets.
+    Nvme,
     /// Servers without load.
     Idle,
     /// All of these.
@@ -29,6 +32,7 @@ impl Suite {
             Self::Engine => "engine",
             Self::Encrypted => "encrypted",
             Self::Nbd => "nbd",
+            Self::Nvme => "nvme",
             Self::Idle => "idle",
             Self::All => "all",
         }
@@ -40,8 +44,12 @@ impl Suite {
             Self::Engine => engine::rows(),
             Self::Encrypted => encrypted::rows(),
             Self::Nbd => nbd::rows(),
+            Self::Nvme => nvme::rows(),
             Self::Idle => idle::rows(),
-            Self::All => [engine::rows(), encrypted::rows(), nbd::rows(), idle::rows()].into_iter().flatten().collect(),
+            Self::All => {
+                let all = [engine::rows(), encrypted::rows(), nbd::rows(), nvme::rows(), idle::rows()];
+                all.into_iter().flatten().collect()
+            }
         }
     }
 }

@@ -3,6 +3,9 @@
 //! A disk with an account is a namespace of the account's subsystem, also while no host sees it.
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::control::config::{Config, ConfigError};
@@ -17,6 +20,9 @@ pub(super) fn serve(
     disks: &BTreeMap<String, Arc<Disk>>,
     reactors: &[Remote],
 ) -> Result<NvmeTcpServer, ConfigError> {
+    if let Some(folder) = &nvme_tcp.state_dir {
+        make_private(folder)?;
+    }
     let mut server = NvmeTcpServer::start(nvme_tcp, &config.region, reactors)?;
     for account in &config.accounts {
         server.add_account(&account.name)?;
@@ -31,6 +37,16 @@ pub(super) fn serve(
     }
     server.open()?;
     Ok(server)
+}
+
+/// Makes a folder that nobody else may look into, unless there is one already. A host that asks for a persistent reservation is not the one to
+/// find out that there is no place for it.
+fn make_private(folder: &Path) -> Result<(), ConfigError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|e| {
+        let folder = folder.display();
+        ConfigError::Wrong(format!("nvme_tcp: state_dir {folder} cannot be made: {e}; make it or choose another"))
+    })
 }
 
 /// Makes a disk a namespace, if it has an account, and lets its hosts see it. If that fails, it is none.
