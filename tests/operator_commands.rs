@@ -92,7 +92,7 @@ fn accounts_and_hosts_come_and_go_and_secrets_are_never_shown() {
     let error = target.refused(&[&add[..], &[SECRET.trim()]].concat());
     assert!(error.contains("file:PATH") && !error.contains(SECRET_CORE), "{error}");
     target.done(&[&add[..], &[&reference]].concat());
-    assert_eq!(cells(&target.done(&["account", "list"]), "other"), ["other", "db1", "-"]);
+    assert_eq!(cells(&target.done(&["account", "list"]), "other"), ["other", "db1", "-", "-"]);
     let all = [target.done(&["host", "list"]), target.done(&["host", "list", "--json"]), target.log()].concat();
     assert!(all.contains("db1") && !all.contains(SECRET_CORE), "{all}");
     target.done(&["host", "remove", "db1"]);
