@@ -5,7 +5,7 @@
 //! | layer | what it owns |
 //! | --- | --- |
 //! | [`cli`] | the `strongroom` command |
-//! | [`control`] | configuration and the life of the process; never on a reactor's core |
+//! | [`control`] | configuration, the running target and its changes, the operators' JSON-RPC; never on a reactor's core |
 //! | [`bench`](mod@bench) | the load generator |
 //! | [`export`] | protocols: how clients reach a disk |
 //! | [`disk`] | the only place where plain text meets cipher text |

@@ -255,8 +255,9 @@ pub fn check_private(path: &Path, file: &File) -> Result<(), NotPrivate> {
     Ok(())
 }
 
+/// Who this process is.
 #[allow(unsafe_code)]
-fn effective_uid() -> u32 {
+pub(crate) fn effective_uid() -> u32 {
     // SAFETY: the call has no arguments and cannot fail.
     unsafe { libc::geteuid() }
 }

@@ -25,7 +25,17 @@ fn check(sector_size: SectorSize, tweak_unit: TweakUnit, step: u128) {
         return println!("skipped: the file system here has no blocks of {} bytes", sector_size.bytes());
     }
     let encryption = Encryption::Xts(XtsConfig { key_file, tweak_unit });
-    let config = DiskConfig { name: "vol0".to_owned(), device: "d0".to_owned(), sector_size, encryption };
+    let config = DiskConfig {
+        name: "vol0".to_owned(),
+        device: "d0".to_owned(),
+        sector_size,
+        encryption,
+        account: None,
+        shared: false,
+        attached_to: Vec::new(),
+        nsid: None,
+        uuid: None,
+    };
     let disk = Disk::open(&config, Arc::new(device), Kernel::best()).expect("a disk");
     let at = 1 << 20;
     on_reactor(move |reactor| async move {

@@ -1,9 +1,20 @@
 //! The `strongroom` command: what an operator types, and what comes back.
 //!
-//! Exit codes: 0 = done; 1 = failed, with the reason on standard error; 2 = the command line is wrong; 130 = interrupted at once.
+//! `serve` is the target, `bench` needs none; everything else asks a running target over its control socket.
+//!
+//! Exit codes: 0 = done; 1 = failed or refused, with the reason on standard error; 2 = the command line is wrong; 130 = interrupted at once.
 
+mod account;
 mod bench;
+mod client;
+mod disk;
+mod export;
+mod host;
+mod log_level;
+mod rpc;
 mod serve;
+mod stat;
+mod table;
 
 use std::process::ExitCode;
 
@@ -23,6 +34,20 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Load a disk inside this process, or a target over NVMe/TCP, and report throughput and latency
     Bench(bench::BenchArgs),
+    /// List, add and remove disks, and attach them to hosts
+    Disk(disk::DiskArgs),
+    /// List, add and remove hosts
+    Host(host::HostArgs),
+    /// List and add accounts
+    Account(account::AccountArgs),
+    /// Show where the target listens and what is found there
+    Export(export::ExportArgs),
+    /// Show what disks have done
+    Stat(stat::StatArgs),
+    /// Show or change what the target logs
+    LogLevel(log_level::LogLevelArgs),
+    /// Call any method of the control socket, or list them
+    Rpc(rpc::RpcArgs),
 }
 
 /// Runs the command line of this process.
@@ -30,6 +55,13 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Disk(args) => disk::run(&args),
+        Command::Host(args) => host::run(&args),
+        Command::Account(args) => account::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Stat(args) => stat::run(&args),
+        Command::LogLevel(args) => log_level::run(&args),
+        Command::Rpc(args) => rpc::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -42,3 +74,8 @@ pub fn main() -> ExitCode {
 
 /// What a subcommand returns: an exit code, or a text for people.
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+/// What has happened, and what else has to be known about it.
+fn changed(what: &str, note: &str) -> String {
+    format!("{}\n  {note}\n", table::printable(what))
+}

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::control::{self, Config};
+use crate::control::log::Filtered;
+use crate::control::{self, Config, LogFilter};
 
 use super::Outcome;
 
@@ -30,16 +33,17 @@ enum LogFormat {
 }
 
 pub(super) fn run(args: &ServeArgs) -> Outcome {
-    let filter = EnvFilter::try_new(&args.log).map_err(|e| format!("--log {}: {e}", args.log))?;
+    let (log, filter) = LogFilter::new(&args.log).map_err(|e| format!("--log: {e}"))?;
     // Lines go through a thread of their own: a reactor that logs the end of a connection never waits for a terminal. The guard writes
     // out what is left when it is dropped.
     let (writer, _guard) = tracing_appender::non_blocking(std::io::stderr());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
-    match args.log_format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+    let lines: Box<dyn Layer<Filtered> + Send + Sync> = match args.log_format {
+        LogFormat::Text => Box::new(lines),
+        LogFormat::Json => Box::new(lines.json()),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
     let config = Config::load(&args.config)?;
-    control::serve(&config)?;
+    control::serve(&config, log)?;
     Ok(ExitCode::SUCCESS)
 }

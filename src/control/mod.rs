@@ -1,8 +1,12 @@
-//! What runs beside the reactors and never on their cores: configuration, the life of the process, hardening.
+//! What runs beside the reactors and never on their cores: configuration, the life of the process, hardening, and the operators' RPC.
 
-mod config;
+pub mod config;
 mod hardening;
+pub mod log;
+pub mod rpc;
 mod server;
+pub mod target;
 
 pub use config::{Config, ConfigError, KernelChoice};
+pub use log::LogFilter;
 pub use server::{ServeError, serve};

@@ -16,12 +16,16 @@ use tracing::{info, warn};
 
 use crate::device::SharedDevice;
 use crate::disk::Disk;
-use crate::export::nbd::{NbdError, NbdServer};
-use crate::memory::Pages;
+use crate::export::nbd::NbdError;
+use crate::export::nvme_tcp::Subsystem;
+use crate::export::stream::ListenError;
 use crate::reactor::{ReactorError, ReactorThread, Remote, StartReport};
 
 use super::config::{Config, ConfigError};
 use super::hardening::forbid_dumps;
+use super::log::LogFilter;
+use super::rpc::ControlSocket;
+use super::target::{Target, describe_pages};
 
 /// How long a drain may take before connections that hang are given up.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -47,8 +51,11 @@ pub enum ServeError {
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
     /// There is nothing to serve.
-    #[error("the configuration has no export; add [nbd] with at least one [[nbd.exports]]")]
+    #[error("the configuration has no export; add [nvme_tcp], or [nbd] with at least one [[nbd.exports]]")]
     NothingToServe,
+    /// The control socket cannot be had.
+    #[error("control: {0}")]
+    Control(ListenError),
     /// Connections hung while draining.
     #[error(
         "some connections did not end within {0:?} and were cut; their clients have no answer to what was in flight"
@@ -56,9 +63,11 @@ pub enum ServeError {
     NotDrained(Duration),
 }
 
-/// Serves a configuration until a signal ends the process.
-pub fn serve(config: &Config) -> Result<(), ServeError> {
-    let nbd_config = config.nbd.as_ref().filter(|nbd| !nbd.exports.is_empty()).ok_or(ServeError::NothingToServe)?;
+/// Serves a configuration until a signal ends the process. What is logged can be changed meanwhile through `log`.
+pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
+    if config.nvme_tcp.is_none() && config.nbd.as_ref().is_none_or(|nbd| nbd.exports.is_empty()) {
+        return Err(ServeError::NothingToServe);
+    }
     let signals = listen_for_signals()?;
     forbid_dumps().map_err(ServeError::Dumps)?;
 
@@ -67,16 +76,21 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let reactors: Vec<ReactorThread> =
         cores.iter().map(|&core| ReactorThread::start(core, &config.reactor)).collect::<Result<_, _>>()?;
     let remotes: Vec<Remote> = reactors.iter().map(|reactor| reactor.remote().clone()).collect();
-    let nbd = NbdServer::start(nbd_config, &disks, &remotes)?;
+    let lines = describe(&reactors, &disks, config);
+    let target = Arc::new(Target::start(config, disks, &reactors, log)?);
+    let socket = config.control.as_ref().map(|control| ControlSocket::start(&control.socket, target.clone()));
+    let socket = socket.transpose().map_err(ServeError::Control)?;
 
-    report(&reactors, &disks, &nbd, config);
+    report(lines, &target, config);
     notify(&[sd_notify::NotifyState::Ready]);
     wait_for_stop(&signals, &remotes);
     notify(&[sd_notify::NotifyState::Stopping]);
 
-    info!("draining {} connections", nbd.connections());
-    let drained = nbd.stop(DRAIN_LIMIT);
-    if !drained {
+    // Nobody changes the target from here on.
+    drop(socket);
+    let target = Arc::into_inner(target).expect("the control threads have ended");
+    info!("draining {} connections", target.connections());
+    if !target.stop(DRAIN_LIMIT) {
         return Err(ServeError::NotDrained(DRAIN_LIMIT));
     }
     for reactor in reactors {
@@ -153,17 +167,13 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// What an operator wants to know before the load comes.
-fn report(reactors: &[ReactorThread], disks: &[Arc<Disk>], nbd: &NbdServer, config: &Config) {
+/// What the process has got.
+fn describe(reactors: &[ReactorThread], disks: &[Arc<Disk>], config: &Config) -> Vec<String> {
     let mut lines = vec![format!("strongroom {} (pid {})", env!("CARGO_PKG_VERSION"), std::process::id())];
     for reactor in reactors {
         let StartReport { core, memory, pages, ring } = reactor.report();
-        let pages = match pages {
-            Pages::Huge => "on 2 MiB hugepages".to_owned(),
-            Pages::Normal(why) => format!("on normal pages ({why})"),
-        };
-        let (mib, ring) = (memory >> 20, ring.describe());
-        lines.push(format!("  reactor on core {core}: {mib} MiB of buffers {pages}; io_uring: {ring}"));
+        let (mib, pages, ring) = (memory >> 20, describe_pages(pages), ring.describe());
+        lines.push(format!("  reactor on core {core}: {mib} MiB of buffers on {pages}; io_uring: {ring}"));
     }
     let idle = match config.reactor.idle_us {
         0 => "poll for ever".to_owned(),
@@ -174,12 +184,43 @@ fn report(reactors: &[ReactorThread], disks: &[Arc<Disk>], nbd: &NbdServer, conf
         lines.push(format!("  device {}: {}", disk.device().name(), disk.device().describe()));
         lines.push(format!("  disk {}: {}", disk.name(), disk.describe()));
     }
-    lines.extend(nbd.addresses().iter().map(|address| format!("  nbd listens on {address}")));
+    lines
+}
+
+/// What an operator wants to know before the load comes.
+fn report(mut lines: Vec<String>, target: &Target, config: &Config) {
+    if let Some(server) = target.nvme_tcp() {
+        lines.extend(server.addresses().iter().map(|address| format!("  nvme_tcp listens on {address}")));
+        for subsystem in server.subsystems().subsystems() {
+            lines.extend(describe_subsystem(&subsystem));
+        }
+    }
+    if let Some(nbd) = target.nbd() {
+        lines.extend(nbd.addresses().iter().map(|address| format!("  nbd listens on {address}")));
+    }
     for export in config.nbd.iter().flat_map(|nbd| &nbd.exports) {
         let mode = if export.read_only { "read-only" } else { "read-write" };
         lines.push(format!("  nbd export {:?}: disk {}, {mode}", export.name, export.disk));
     }
+    if let Some(control) = &config.control {
+        lines.push(format!("  control listens on unix:{}", control.socket.display()));
+    }
     say(&(lines.join("\n") + "\n"));
+}
+
+fn describe_subsystem(subsystem: &Subsystem) -> Vec<String> {
+    let mut lines = vec![format!("  nvme_tcp subsystem {}", subsystem.nqn())];
+    for host in subsystem.hosts() {
+        let how = if host.authentication.is_some() { ", which has to authenticate" } else { "" };
+        lines.push(format!("    host {}: {}{how}", host.name, host.nqn));
+    }
+    for (namespace, hosts) in subsystem.namespaces() {
+        let seen_by =
+            if hosts.is_empty() { "seen by nobody".to_owned() } else { format!("seen by {}", hosts.join(", ")) };
+        let shared = if namespace.is_shared() { ", shared" } else { "" };
+        lines.push(format!("    namespace {}: disk {}{shared}, {seen_by}", namespace.nsid(), namespace.disk().name()));
+    }
+    lines
 }
 
 /// Writes to standard output. Whoever read it may have gone, which is no reason to stop serving.

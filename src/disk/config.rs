@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::crypto::xts::SectorSize;
 
@@ -22,6 +24,40 @@ pub struct DiskConfig {
     pub sector_size: SectorSize,
     /// A table with a key, or `"none"`. It has to be there: nobody gets a plain disk by leaving something out.
     pub encryption: Encryption,
+    /// Whose disk it is. Only a disk with an account can be attached to hosts.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Several hosts may have it at once.
+    #[serde(default)]
+    pub shared: bool,
+    /// The hosts that see it as a namespace.
+    #[serde(default)]
+    pub attached_to: Vec<String>,
+    /// The namespace identifier in the account's subsystem; the lowest free one, if it is left out.
+    #[serde(default)]
+    pub nsid: Option<u32>,
+    /// The identity that hosts know the disk by, for ever; derived from its names, if it is left out.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
+}
+
+impl DiskConfig {
+    /// The disk's UUID in a region: the one it was given, or one that is always the same for the names of region, account and disk. That one
+    /// is a UUID of version 8 (RFC 9562 section 5.8) from the first 16 bytes of the SHA-256 of the three names, each followed by its
+    /// length as 64 bits, little endian.
+    pub fn uuid_in(&self, region: &str) -> Uuid {
+        if let Some(uuid) = self.uuid {
+            return uuid;
+        }
+        let mut hash = Sha256::new();
+        for name in [region, self.account.as_deref().unwrap_or(""), &self.name] {
+            hash.update(name.as_bytes());
+            hash.update((name.len() as u64).to_le_bytes());
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.finalize()[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
 }
 
 fn default_sector() -> SectorSize {
@@ -136,5 +172,24 @@ mod tests {
         assert_eq!(TweakUnit::Bytes512.step(SectorSize::B4096), 8);
         assert_eq!(TweakUnit::Bytes512.step(SectorSize::B512), 1);
         assert_eq!(TweakUnit::Sector.step(SectorSize::B4096), 1);
+    }
+
+    #[test]
+    fn a_uuid_is_given_or_derived_and_then_always_the_same() {
+        let disk = |text: &str| parse(&format!("device='d'\nencryption='none'\n{text}")).expect("fits");
+        let derived = disk("name='a'\naccount='acc'").uuid_in("local");
+        // printf 'local\5\0\0\0\0\0\0\0acc\3\0\0\0\0\0\0\0a\1\0\0\0\0\0\0\0' | sha256sum, with version and variant put in
+        assert_eq!(derived.to_string(), "896851c0-f943-8930-b1b1-896049099212");
+        assert_eq!((derived.get_version_num(), derived.get_variant()), (8, uuid::Variant::RFC4122));
+        for other in [
+            disk("name='b'\naccount='acc'").uuid_in("local"),
+            disk("name='a'\naccount='other'").uuid_in("local"),
+            disk("name='a'\naccount='acc'").uuid_in("elsewhere"),
+            disk("name='cca'\naccount='a'").uuid_in("local"),
+        ] {
+            assert_ne!(derived, other);
+        }
+        let given = "11111111-2222-4333-8444-555555555555";
+        assert_eq!(disk(&format!("name='a'\nuuid='{given}'")).uuid_in("local").to_string(), given);
     }
 }

@@ -29,7 +29,7 @@ impl Served<'_> {
         };
         let data = ConnectData::ref_from_bytes(body.bytes()).expect("as many bytes as were asked for");
         let shard = &connection.shard;
-        let handle = shard.end_queue(connection.number);
+        let handle = shard.end_queue(connection.number, &connection.link.peer);
         let now = Instant::now();
         match shard.subsystems.connect(&connect, data, connection.address(), handle, now) {
             Err(refusal) => Answer::Complete { status: refusal.status, result: refusal.result },

@@ -253,8 +253,9 @@ impl Shard {
     }
 
     /// How controllers end this connection, from any thread.
-    pub(super) fn end_queue(&self, connection: u64) -> Arc<dyn EndQueue> {
-        Arc::new(QueueOnReactor { remote: self.reactors[self.place].clone(), server: self.server, connection })
+    pub(super) fn end_queue(&self, connection: u64, peer: &str) -> Arc<dyn EndQueue> {
+        let (remote, server) = (self.reactors[self.place].clone(), self.server);
+        Arc::new(QueueOnReactor { remote, server, connection, peer: peer.to_owned() })
     }
 
     pub(super) fn address(&self, listener: usize) -> SocketAddr {
@@ -389,12 +390,17 @@ struct QueueOnReactor {
     remote: Remote,
     server: u64,
     connection: u64,
+    peer: String,
 }
 
 impl EndQueue for QueueOnReactor {
     fn end(&self, cause: EndCause) {
         let (server, connection) = (self.server, self.connection);
         self.remote.post(move |_| Shard::end(server, connection, cause));
+    }
+
+    fn peer(&self) -> &str {
+        &self.peer
     }
 }
 

@@ -66,6 +66,10 @@ impl EndQueue for Ended {
     fn end(&self, why: EndCause) {
         self.0.lock().expect("not poisoned").push(why);
     }
+
+    fn peer(&self) -> &str {
+        "test"
+    }
 }
 
 /// An inventory with one account, which lets the hosts `a` and `b` in.

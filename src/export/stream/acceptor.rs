@@ -17,14 +17,14 @@ use super::listener::Listener;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// The thread; it ends, and its sockets are closed and removed, when this is dropped.
-pub(in crate::export) struct Acceptor {
+pub(crate) struct Acceptor {
     stop: OwnedFd,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Acceptor {
     /// `protocol` is for the log; `deliver` takes each connection to the reactor of its admission.
-    pub(in crate::export) fn start(
+    pub(crate) fn start(
         protocol: &'static str,
         listeners: Vec<Listener>,
         connections: Arc<Connections>,
@@ -67,12 +67,12 @@ fn stop_signal() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// A connection that was accepted, on its way to a reactor.
-pub(in crate::export) struct Arrival {
-    pub(in crate::export) socket: OwnedFd,
-    pub(in crate::export) peer: String,
+pub(crate) struct Arrival {
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: String,
     /// Which of the server's listeners it came to.
-    pub(in crate::export) listener: usize,
-    pub(in crate::export) admission: Admission,
+    pub(crate) listener: usize,
+    pub(crate) admission: Admission,
 }
 
 struct Gate<D> {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// Why a connection is not taken.
 #[derive(Debug, Error)]
-pub(in crate::export) enum Refused {
+pub(crate) enum Refused {
     #[error("there are {0} connections already; raise max_connections")]
     TooMany(usize),
     #[error("no reactor's memory carries another connection; raise memory_mib")]
@@ -26,21 +26,21 @@ struct State {
 }
 
 /// The connections of a server.
-pub(in crate::export) struct Connections {
+pub(crate) struct Connections {
     state: Mutex<State>,
     ended: Condvar,
     most: usize,
 }
 
 /// A connection's place; given up when dropped.
-pub(in crate::export) struct Admission {
+pub(crate) struct Admission {
     connections: Arc<Connections>,
     reactor: usize,
 }
 
 impl Connections {
     /// At most `most` in all, and on each reactor as many as it carries.
-    pub(in crate::export) fn new(most: usize, per_reactor: &[usize]) -> Arc<Self> {
+    pub(crate) fn new(most: usize, per_reactor: &[usize]) -> Arc<Self> {
         let reactors = per_reactor.iter().map(|&most| Reactor { connections: 0, most }).collect();
         Arc::new(Self { state: Mutex::new(State { reactors, next: 0 }), ended: Condvar::new(), most })
     }
@@ -49,12 +49,12 @@ impl Connections {
         self.state.lock().expect("no thread panics while it counts")
     }
 
-    pub(in crate::export) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.state().count()
     }
 
     /// Gives a place on the reactor that has the fewest connections.
-    pub(in crate::export) fn admit(self: &Arc<Self>) -> Result<Admission, Refused> {
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, Refused> {
         let mut state = self.state();
         let count = state.count();
         if count >= self.most {
@@ -72,7 +72,7 @@ impl Connections {
     }
 
     /// Waits until all have ended; false if they have not by then.
-    pub(in crate::export) fn wait_until_none(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait_until_none(&self, deadline: Instant) -> bool {
         let mut state = self.state();
         while state.count() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -93,7 +93,7 @@ impl State {
 
 impl Admission {
     /// The reactor, by its place in the list of reactors.
-    pub(in crate::export) fn reactor(&self) -> usize {
+    pub(crate) fn reactor(&self) -> usize {
         self.reactor
     }
 }

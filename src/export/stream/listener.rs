@@ -22,7 +22,7 @@ const BACKLOG: i32 = 128;
 const UNIX_SOCKET_BUFFER: libc::c_int = 4 << 20;
 
 /// A socket that clients connect to.
-pub(in crate::export) struct Listener {
+pub(crate) struct Listener {
     address: ListenAddress,
     socket: Bound,
     _file: Option<SocketFile>,
@@ -40,7 +40,7 @@ struct SocketFile {
 }
 
 impl Listener {
-    pub(in crate::export) fn bind(address: &ListenAddress) -> Result<Self, ListenError> {
+    pub(crate) fn bind(address: &ListenAddress) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Listen { address: address.to_string(), source };
         match address {
             ListenAddress::Tcp(socket) => {
@@ -61,19 +61,19 @@ impl Listener {
     }
 
     /// The address with the actual port.
-    pub(in crate::export) fn address(&self) -> &ListenAddress {
+    pub(crate) fn address(&self) -> &ListenAddress {
         &self.address
     }
 
     /// The address, if it is one of TCP.
-    pub(in crate::export) fn tcp_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn tcp_address(&self) -> Option<SocketAddr> {
         match self.address {
             ListenAddress::Tcp(address) => Some(address),
             ListenAddress::Unix(_) => None,
         }
     }
 
-    pub(in crate::export) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
             Bound::Unix(listener) => listener.as_fd(),
             Bound::Tcp(listener) => listener.as_fd(),
@@ -81,7 +81,7 @@ impl Listener {
     }
 
     /// The next connection and who it is.
-    pub(in crate::export) fn accept(&self) -> io::Result<(OwnedFd, String)> {
+    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, String)> {
         match &self.socket {
             Bound::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
@@ -164,14 +164,26 @@ fn set_socket_buffer(stream: &UnixStream, option: libc::c_int) -> io::Result<()>
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The user who connected a unix socket.
+pub(crate) fn peer_uid(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(peer_credentials(socket)?.uid)
+}
+
 /// The process at the other end (`SO_PEERCRED`, unix(7)).
-fn unix_peer(stream: &UnixStream) -> String {
+fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the option fills one ucred of the length given.
     let got = unsafe {
         let to = (&raw mut credentials).cast();
-        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, to, &mut len)
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, to, &mut len)
     };
-    if got == 0 { format!("unix pid {} uid {}", credentials.pid, credentials.uid) } else { "unix".to_owned() }
+    if got == 0 { Ok(credentials) } else { Err(io::Error::last_os_error()) }
+}
+
+fn unix_peer(stream: &UnixStream) -> String {
+    match peer_credentials(stream.as_fd()) {
+        Ok(credentials) => format!("unix pid {} uid {}", credentials.pid, credentials.uid),
+        Err(_) => "unix".to_owned(),
+    }
 }

@@ -15,10 +15,10 @@ use thiserror::Error;
 
 pub use address::ListenAddress;
 
-pub(super) use acceptor::{Acceptor, Arrival};
-pub(super) use admission::Connections;
+pub(crate) use acceptor::{Acceptor, Arrival};
+pub(crate) use admission::Connections;
 pub(super) use link::{LOOKS_UNTIL_STALLED, Link, LinkEnd, Patience, Phase};
-pub(super) use listener::Listener;
+pub(crate) use listener::{Listener, peer_uid};
 pub(super) use replies::Replies;
 pub(super) use share::Share;
 

@@ -35,6 +35,13 @@ fn all_groups() -> Vec<Group> {
     [fields, &[*null]].concat()
 }
 
+impl AuthConfig {
+    /// With every hash function and group that we know.
+    pub fn new(secret: SecretRef, controller_secret: Option<SecretRef>) -> Self {
+        Self { secret, controller_secret, hashes: all_hashes(), groups: all_groups() }
+    }
+}
+
 /// Why a host cannot be let in at all.
 #[derive(Debug, Error)]
 pub enum PolicyError {

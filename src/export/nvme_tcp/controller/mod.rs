@@ -183,6 +183,11 @@ impl Controller {
         self.state().queues.ids()
     }
 
+    /// The connected queues that have not been told to end, and who is at their other ends.
+    pub fn peers(&self) -> Vec<(u16, String)> {
+        self.state().queues.peers()
+    }
+
     /// The keep alive time that the host has set; zero if there is none.
     pub fn keep_alive_time(&self) -> Duration {
         Duration::from_millis(self.state().features.keep_alive_ms.into())

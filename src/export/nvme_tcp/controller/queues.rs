@@ -39,6 +39,9 @@ impl fmt::Display for EndCause {
 pub trait EndQueue: Send + Sync {
     /// Ends the queue soon.
     fn end(&self, why: EndCause);
+
+    /// Who is at the other end, for reports.
+    fn peer(&self) -> &str;
 }
 
 /// How a controller ends a queue.
@@ -68,6 +71,12 @@ impl Queues {
         self.0.keys().copied().collect()
     }
 
+    /// The queues that have not been told to end, and who is at their other ends.
+    pub(super) fn peers(&self) -> Vec<(u16, String)> {
+        let queues = self.0.iter().filter_map(|(id, queue)| Some((*id, queue.as_ref()?)));
+        queues.map(|(id, queue)| (id, queue.peer().to_owned())).collect()
+    }
+
     /// Whether there are I/O queues that have not been told to end.
     pub(super) fn has_io(&self) -> bool {
         self.0.range(1..).any(|(_, queue)| queue.is_some())
@@ -92,6 +101,10 @@ mod tests {
 
     impl EndQueue for Nobody {
         fn end(&self, _why: EndCause) {}
+
+        fn peer(&self) -> &str {
+            ""
+        }
     }
 
     #[test]

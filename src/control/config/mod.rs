@@ -1,125 +1,94 @@
 //! The configuration file: TOML, read once at start. Unknown keys are refused by name and line.
 //!
-//! Every default stands in the struct that it belongs to. Relative paths are taken from the folder of the file.
+//! Every default stands in the struct that it belongs to. Relative paths are taken from the folder of the file. What is added at run time is
+//! put into the same structs and held to the same checks, so that a target never does what its configuration could not say.
+
+mod account;
+mod attachment;
+mod crypto;
+mod error;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use thiserror::Error;
 
-use crate::crypto::xts::{Kernel, UnknownKernel};
-use crate::device::{DeviceConfig, DeviceError, SharedDevice};
-use crate::disk::{Disk, DiskConfig, DiskError, Encryption};
-use crate::export::nbd::{NbdConfig, NbdError};
+use crate::device::{DeviceConfig, SharedDevice};
+use crate::disk::{Disk, DiskConfig, Encryption};
+use crate::export::nbd::NbdConfig;
+use crate::export::nvme_tcp::NvmeTcpConfig;
 use crate::export::stream::ListenAddress;
 use crate::reactor::{ReactorConfig, allowed_cpus};
 
+pub use account::{AccountConfig, HostConfig};
+pub use crypto::{CryptoConfig, KernelChoice};
+pub use error::ConfigError;
+
 /// The whole configuration.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The region that the process serves.
+    pub region: String,
     /// The reactors.
-    #[serde(default)]
     pub reactor: ReactorConfig,
     /// The cipher.
-    #[serde(default)]
     pub crypto: CryptoConfig,
+    /// The accounts.
+    #[serde(rename = "account")]
+    pub accounts: Vec<AccountConfig>,
+    /// The hosts.
+    #[serde(rename = "host")]
+    pub hosts: Vec<HostConfig>,
     /// The devices.
-    #[serde(default, rename = "device")]
+    #[serde(rename = "device")]
     pub devices: Vec<DeviceConfig>,
     /// The disks.
-    #[serde(default, rename = "disk")]
+    #[serde(rename = "disk")]
     pub disks: Vec<DiskConfig>,
     /// The NBD export.
     pub nbd: Option<NbdConfig>,
+    /// The NVMe/TCP export.
+    pub nvme_tcp: Option<NvmeTcpConfig>,
+    /// The control socket; without it nothing can be asked or changed at run time.
+    pub control: Option<ControlConfig>,
+    /// The folder that relative paths are taken from.
+    #[serde(skip)]
+    folder: PathBuf,
 }
 
-/// The cipher.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CryptoConfig {
-    /// Which kernel to use.
-    pub kernel: KernelChoice,
-}
-
-/// Which kernel of the cipher to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum KernelChoice {
-    /// The best that the CPU can run.
-    #[default]
-    Auto,
-    /// This one.
-    Only(Kernel),
-}
-
-impl KernelChoice {
-    /// The kernel, if the CPU can run it.
-    pub fn choose(self) -> Result<Kernel, ConfigError> {
-        match self {
-            Self::Auto => Ok(Kernel::best()),
-            Self::Only(kernel) if kernel.is_supported() => Ok(kernel),
-            Self::Only(kernel) => Err(ConfigError::Kernel(kernel)),
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            region: "local".to_owned(),
+            reactor: ReactorConfig::default(),
+            crypto: CryptoConfig::default(),
+            accounts: Vec::new(),
+            hosts: Vec::new(),
+            devices: Vec::new(),
+            disks: Vec::new(),
+            nbd: None,
+            nvme_tcp: None,
+            control: None,
+            folder: PathBuf::new(),
         }
     }
 }
 
-impl FromStr for KernelChoice {
-    type Err = UnknownKernel;
-
-    fn from_str(text: &str) -> Result<Self, UnknownKernel> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Only) }
-    }
+/// The control socket.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlConfig {
+    /// Where operators connect.
+    pub socket: PathBuf,
 }
 
-impl TryFrom<String> for KernelChoice {
-    type Error = UnknownKernel;
-
-    fn try_from(text: String) -> Result<Self, UnknownKernel> {
-        text.parse()
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self { socket: "control.sock".into() }
     }
-}
-
-/// Why a configuration cannot be used.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel answered.
-        source: std::io::Error,
-    },
-    /// The file is not what it should be; the message names key and line.
-    #[error("{path}, line {line}: {}", source.to_string().trim_end())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// The line.
-        line: usize,
-        /// What is wrong, without the text there: it may be a secret in the wrong place.
-        source: Box<toml::de::Error>,
-    },
-    /// It contradicts itself or the machine.
-    #[error("{0}")]
-    Wrong(String),
-    /// The CPU cannot run the kernel.
-    #[error("this CPU cannot run the cipher kernel {0}; choose \"auto\"")]
-    Kernel(Kernel),
-    /// A device cannot be opened.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-    /// A disk cannot be opened.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The NBD export names what is not there.
-    #[error(transparent)]
-    Nbd(#[from] NbdError),
 }
 
 impl Config {
@@ -128,44 +97,68 @@ impl Config {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(read)?;
         let mut config: Self = toml::from_str(&text).map_err(|e| unreadable(path, &text, e))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        config.resolve_paths(folder);
+        config.folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        config.resolve_paths();
         config.check()?;
         Ok(config)
     }
 
-    fn resolve_paths(&mut self, folder: &Path) {
-        for path in self.devices.iter_mut().filter_map(|device| device.path.as_mut()) {
-            *path = folder.join(&path);
-        }
-        for disk in &mut self.disks {
-            if let Encryption::Xts(xts) = &mut disk.encryption {
-                xts.key_file = folder.join(&xts.key_file);
-            }
-        }
+    fn resolve_paths(&mut self) {
+        let folder = &self.folder;
+        self.devices.iter_mut().for_each(|device| resolve_device(device, folder));
+        self.disks.iter_mut().for_each(|disk| resolve_disk(disk, folder));
+        self.hosts.iter_mut().for_each(|host| resolve_host(host, folder));
         for address in self.nbd.iter_mut().flat_map(|nbd| &mut nbd.listen) {
             if let ListenAddress::Unix(path) = address {
                 *path = folder.join(&path);
             }
         }
+        if let Some(path) = self.nvme_tcp.as_mut().and_then(|nvme_tcp| nvme_tcp.state_dir.as_mut()) {
+            *path = folder.join(&path);
+        }
+        if let Some(control) = &mut self.control {
+            control.socket = folder.join(&control.socket);
+        }
     }
 
-    /// What one struct alone cannot see: names used twice, names that lead nowhere, devices used twice.
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Adds a disk and its device. [`Config::check`] has to follow, as after each of these changes.
+    pub(super) fn add_disk(&mut self, mut disk: DiskConfig, mut device: DeviceConfig) {
+        resolve_disk(&mut disk, &self.folder);
+        resolve_device(&mut device, &self.folder);
+        self.disks.push(disk);
+        self.devices.push(device);
+    }
+
+    /// Adds a host.
+    pub(super) fn add_host(&mut self, mut host: HostConfig) {
+        resolve_host(&mut host, &self.folder);
+        self.hosts.push(host);
+    }
+
+    /// The disk of this name.
+    pub(super) fn disk_mut(&mut self, name: &str) -> Result<&mut DiskConfig, ConfigError> {
+        known("disk", name, self.disks.iter().map(|disk| &disk.name))?;
+        Ok(self.disks.iter_mut().find(|disk| disk.name == name).expect("it is known"))
+    }
+
+    /// The names under which NBD exports a disk.
+    pub(super) fn exports_of(&self, disk: &str) -> impl Iterator<Item = &str> {
+        let exports = self.nbd.iter().flat_map(|nbd| &nbd.exports).filter(move |export| export.disk == disk);
+        exports.map(|export| export.name.as_str())
+    }
+
+    /// What one struct alone cannot see: names used twice, names that lead nowhere, devices used twice, disks seen by whom they must not be.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        unique("account", self.accounts.iter().map(|account| account.name.as_str()))?;
+        unique("host", self.hosts.iter().map(|host| host.name.as_str()))?;
         unique("device", self.devices.iter().map(|device| device.name.as_str()))?;
         unique("disk", self.disks.iter().map(|disk| disk.name.as_str()))?;
         let mut used: HashMap<&str, &str> = HashMap::new();
         for disk in &self.disks {
-            if !self.devices.iter().any(|device| device.name == disk.device) {
-                return Err(ConfigError::Wrong(format!(
-                    "disk {}: there is no device {}; the devices are: {}",
-                    disk.name,
-                    disk.device,
-                    names(self.devices.iter().map(|device| device.name.as_str()))
-                )));
-            }
+            known("device", &disk.device, self.devices.iter().map(|device| &device.name))
+                .map_err(|e| e.of(format!("disk {}", disk.name)))?;
             if let Some(other) = used.insert(&disk.device, &disk.name) {
-                return Err(ConfigError::Wrong(format!(
+                return Err(ConfigError::InUse(format!(
                     "device {} is used by disk {other} and disk {}; a disk takes its device whole",
                     disk.device, disk.name
                 )));
@@ -174,7 +167,11 @@ impl Config {
         if let Some(nbd) = &self.nbd {
             nbd.check_exports(self.disks.iter().map(|disk| disk.name.as_str()))?;
         }
-        Ok(())
+        if let Some(nvme_tcp) = &self.nvme_tcp {
+            nvme_tcp.check()?;
+        }
+        account::check_hosts(&self.accounts, &self.hosts)?;
+        attachment::check_attachments(self)
     }
 
     /// The cores that get a reactor: those of the configuration, or all allowed ones but the first, which stays free for everything else.
@@ -198,12 +195,28 @@ impl Config {
 
     /// Opens the named disk and its device.
     pub fn open_disk(&self, name: &str) -> Result<Arc<Disk>, ConfigError> {
-        let disk = self.disks.iter().find(|disk| disk.name == name).ok_or_else(|| {
-            let known = names(self.disks.iter().map(|disk| disk.name.as_str()));
-            ConfigError::Wrong(format!("there is no disk {name}; the disks are: {known}"))
-        })?;
+        known("disk", name, self.disks.iter().map(|disk| &disk.name))?;
+        let disk = self.disks.iter().find(|disk| disk.name == name).expect("it is known");
         let device = self.devices.iter().find(|device| device.name == disk.device).expect("checked when it was read");
         Ok(Disk::open(disk, Arc::new(SharedDevice::open(device)?), self.crypto.kernel.choose()?)?)
+    }
+}
+
+fn resolve_device(device: &mut DeviceConfig, folder: &Path) {
+    if let Some(path) = &mut device.path {
+        *path = folder.join(&path);
+    }
+}
+
+fn resolve_disk(disk: &mut DiskConfig, folder: &Path) {
+    if let Encryption::Xts(xts) = &mut disk.encryption {
+        xts.key_file = folder.join(&xts.key_file);
+    }
+}
+
+fn resolve_host(host: &mut HostConfig, folder: &Path) {
+    for secret in [&mut host.dhchap_secret, &mut host.dhchap_controller_secret].into_iter().flatten() {
+        secret.resolve(folder);
     }
 }
 
@@ -217,10 +230,22 @@ fn unreadable(path: &Path, text: &str, mut error: toml::de::Error) -> ConfigErro
 fn unique<T: fmt::Display + PartialEq>(what: &str, items: impl Iterator<Item = T> + Clone) -> Result<(), ConfigError> {
     for (index, item) in items.clone().enumerate() {
         if items.clone().skip(index + 1).any(|other| other == item) {
-            return Err(ConfigError::Wrong(format!("{what} {item} is there twice")));
+            return Err(ConfigError::Twice(format!("{what} {item} is there twice")));
         }
     }
     Ok(())
+}
+
+/// Refuses a name that leads nowhere, and says which ones there are.
+pub(super) fn known<'a>(
+    what: &str,
+    name: &str,
+    all: impl Iterator<Item = &'a String> + Clone,
+) -> Result<(), ConfigError> {
+    if all.clone().any(|one| one == name) {
+        return Ok(());
+    }
+    Err(ConfigError::Missing(format!("there is no {what} {name}; the {what}s are: {}", names(all))))
 }
 
 fn names<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
@@ -232,7 +257,7 @@ fn names<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<Config, String> {
+    pub(super) fn load(text: &str) -> Result<Config, String> {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("c.toml");
         std::fs::write(&path, text).expect("written");
@@ -251,6 +276,8 @@ mod tests {
                 "line",
             ),
             ("[nvme]\n", "nvme", "line 1"),
+            ("[control]\nport = 1", "port", "line 2"),
+            ("[[host]]\nname = 'h'\naccount = 'a'\nnqn = 'n'\nhostid = 'x'", "hostid", "line 5"),
         ] {
             let error = load(text).expect_err("refused");
             assert!(error.contains(key) && error.contains(line), "{error}");
@@ -294,5 +321,17 @@ mod tests {
         assert!(config.cores().expect_err("refused").to_string().contains("core 100000"));
         config.reactor.cores = Some(vec![0, 0]);
         assert!(config.cores().is_err());
+    }
+
+    #[test]
+    fn paths_are_taken_from_the_folder_of_the_file() {
+        let text = "[control]\n[nvme_tcp]\nlisten = ['127.0.0.1:0']\nstate_dir = 'state'\n\
+                    [[account]]\nname = 'a'\n[[host]]\nname = 'h'\naccount = 'a'\nnqn = 'nqn.x'\ndhchap_secret = 'file:s'";
+        let config = load(text).expect("taken");
+        let folder = config.folder.clone();
+        assert_eq!(config.control.expect("there").socket, folder.join("control.sock"));
+        assert_eq!(config.nvme_tcp.expect("there").state_dir, Some(folder.join("state")));
+        let secret = config.hosts[0].dhchap_secret.as_ref().expect("there").to_string();
+        assert_eq!(secret, format!("file:{}", folder.join("s").display()));
     }
 }

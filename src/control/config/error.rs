@@ -1,0 +1,78 @@
+//! Why a configuration cannot be used. The same errors answer changes at run time: they are held to the same checks.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::crypto::xts::Kernel;
+use crate::device::DeviceError;
+use crate::disk::DiskError;
+use crate::export::nbd::NbdError;
+use crate::export::nvme_tcp::{NvmeTcpError, PolicyError};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the message names key and line.
+    #[error("{path}, line {line}: {}", source.to_string().trim_end())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// What is wrong, without the text there: it may be a secret in the wrong place.
+        source: Box<toml::de::Error>,
+    },
+    /// It contradicts itself or the machine.
+    #[error("{0}")]
+    Wrong(String),
+    /// A name leads nowhere.
+    #[error("{0}")]
+    Missing(String),
+    /// Something is there already.
+    #[error("{0}")]
+    Twice(String),
+    /// Something is taken by somebody else.
+    #[error("{0}")]
+    InUse(String),
+    /// The CPU cannot run the kernel.
+    #[error("this CPU cannot run the cipher kernel {0}; choose \"auto\"")]
+    Kernel(Kernel),
+    /// A device cannot be opened.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A disk cannot be opened.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The NBD export names what is not there.
+    #[error(transparent)]
+    Nbd(#[from] NbdError),
+    /// A host's secret cannot be used.
+    #[error(transparent)]
+    Host(#[from] PolicyError),
+    /// The NVMe/TCP export cannot be served.
+    #[error(transparent)]
+    NvmeTcp(#[from] NvmeTcpError),
+}
+
+impl ConfigError {
+    /// The same error, with the object that it is about before it.
+    pub(super) fn of(self, object: String) -> Self {
+        let before = |text: String| format!("{object}: {text}");
+        match self {
+            Self::Wrong(text) => Self::Wrong(before(text)),
+            Self::Missing(text) => Self::Missing(before(text)),
+            Self::Twice(text) => Self::Twice(before(text)),
+            Self::InUse(text) => Self::InUse(before(text)),
+            other => other,
+        }
+    }
+}

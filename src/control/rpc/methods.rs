@@ -1,0 +1,331 @@
+//! The methods: the one list of what can be asked, with everything that has to be known to ask it.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::control::target::Target;
+
+use super::refusal::{Kind, Refusal};
+
+/// What can be asked.
+pub struct Method {
+    /// Its name: noun and verb.
+    pub name: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// What it takes, in the order in which parameters by position have to come.
+    pub params: &'static [Param],
+    /// What it answers.
+    pub result: &'static str,
+    /// Parameters that show its use.
+    pub example: &'static str,
+    /// Whether it changes the target; this is logged.
+    pub(super) changes: bool,
+    pub(super) run: fn(&Target, Value) -> Result<Value, Refusal>,
+}
+
+/// A parameter.
+pub struct Param {
+    /// Its name.
+    pub name: &'static str,
+    /// Its JSON type.
+    pub kind: &'static str,
+    /// Whether it has to be there.
+    pub required: bool,
+    /// What it means.
+    pub about: &'static str,
+}
+
+const fn needs(name: &'static str, kind: &'static str, about: &'static str) -> Param {
+    Param { name, kind, required: true, about }
+}
+
+const fn takes(name: &'static str, kind: &'static str, about: &'static str) -> Param {
+    Param { name, kind, required: false, about }
+}
+
+const DISK: Param = needs("name", "string", "the disk");
+const HOST: Param = needs("host", "string", "the host");
+
+/// All methods, in the order of their names.
+pub static METHODS: &[Method] = &[
+    Method {
+        name: "account.add",
+        about: "add an account",
+        params: &[needs("name", "string", "its name: letters, digits, '-', '_' and '.'")],
+        result: "the account",
+        example: r#"{"name": "acme"}"#,
+        changes: true,
+        run: |target, params| reply(target.add_account(&take(params)?)?),
+    },
+    Method {
+        name: "account.list",
+        about: "list accounts with their hosts and disks",
+        params: &[],
+        result: "an array of accounts",
+        example: "{}",
+        changes: false,
+        run: |target, params| nothing(params, || reply(target.accounts())),
+    },
+    Method {
+        name: "connection.list",
+        about: "list the controllers that hosts have: who, on which connections, and how long silent",
+        params: &[],
+        result: "an array of controllers",
+        example: "{}",
+        changes: false,
+        run: |target, params| nothing(params, || reply(target.controllers())),
+    },
+    Method {
+        name: "disk.add",
+        about: "open a disk on a device of its own",
+        params: &[
+            needs("disk", "object", "the keys of [[disk]] in the configuration"),
+            needs("device", "object", "the keys of [[device]] in the configuration"),
+        ],
+        result: "the disk",
+        example: r#"{"disk": {"name": "scratch", "device": "scratch", "encryption": "none"}, "device": {"name": "scratch", "kind": "memory", "size": "64 MiB"}}"#,
+        changes: true,
+        run: |target, params| reply(target.add_disk(take(params)?)?),
+    },
+    Method {
+        name: "disk.attach",
+        about: "let a host see a disk as a namespace",
+        params: &[DISK, HOST],
+        result: "the disk",
+        example: r#"{"name": "vol0", "host": "web1"}"#,
+        changes: true,
+        run: |target, params| reply(target.attach(&take(params)?)?),
+    },
+    Method {
+        name: "disk.detach",
+        about: "take a disk from a host, once the commands that it has sent are finished",
+        params: &[DISK, HOST],
+        result: "the disk",
+        example: r#"{"name": "vol0", "host": "web1"}"#,
+        changes: true,
+        run: |target, params| reply(target.detach(&take(params)?)?),
+    },
+    Method {
+        name: "disk.list",
+        about: "list disks",
+        params: &[],
+        result: "an array of disks",
+        example: "{}",
+        changes: false,
+        run: |target, params| nothing(params, || reply(target.disks())),
+    },
+    Method {
+        name: "disk.remove",
+        about: "close a disk that nobody sees, and its device; its content stays where it is",
+        params: &[DISK],
+        result: "the name",
+        example: r#"{"name": "scratch"}"#,
+        changes: true,
+        run: |target, params| reply(target.remove_disk(&take(params)?)?),
+    },
+    Method {
+        name: "disk.resize",
+        about: "make a disk larger, or look again how large its file or block device is",
+        params: &[DISK, takes("size", "number or string", "the new size, such as \"2 GiB\"; look again, if left out")],
+        result: "the disk",
+        example: r#"{"name": "vol0", "size": "2 GiB"}"#,
+        changes: true,
+        run: |target, params| reply(target.resize(&take(params)?)?),
+    },
+    Method {
+        name: "disk.show",
+        about: "show one disk with what it stands on",
+        params: &[DISK],
+        result: "the disk, with `kernel` and `device_is`",
+        example: r#"{"name": "vol0"}"#,
+        changes: false,
+        run: |target, params| reply(target.disk(&take(params)?)?),
+    },
+    Method {
+        name: "export.list",
+        about: "show where the target listens and what is found there",
+        params: &[],
+        result: "an object with one key for each export that the configuration has",
+        example: "{}",
+        changes: false,
+        run: |target, params| nothing(params, || reply(target.exports())),
+    },
+    Method {
+        name: "host.add",
+        about: "let a host connect to its account's subsystem",
+        params: &[
+            needs("name", "string", "the name that disks are attached to"),
+            needs("account", "string", "the account that it belongs to"),
+            needs("nqn", "string", "the NVMe Qualified Name that it connects with"),
+            takes("host_id", "string", "the identifier that it has to connect with; any, if left out"),
+            takes(
+                "dhchap_secret",
+                "string",
+                "where its DH-HMAC-CHAP secret lies: file:PATH, env:NAME or credential:NAME",
+            ),
+            takes("dhchap_controller_secret", "string", "where the target's own secret for this host lies"),
+        ],
+        result: "the host",
+        example: r#"{"name": "web2", "account": "acme", "nqn": "nqn.2014-08.org.nvmexpress:uuid:6f3b1c9e-0b6f-4c55-8d0a-3b7f1f8f6a11"}"#,
+        changes: true,
+        run: |target, params| reply(target.add_host(take(params)?)?),
+    },
+    Method {
+        name: "host.list",
+        about: "list hosts",
+        params: &[],
+        result: "an array of hosts; of their secrets only whether there are some",
+        example: "{}",
+        changes: false,
+        run: |target, params| nothing(params, || reply(target.hosts())),
+    },
+    Method {
+        name: "host.remove",
+        about: "end a host's connections and let it in no more; its disks have to be detached before",
+        params: &[needs("name", "string", "the host")],
+        result: "the name",
+        example: r#"{"name": "web2"}"#,
+        changes: true,
+        run: |target, params| reply(target.remove_host(&take(params)?)?),
+    },
+    Method {
+        name: "log.level",
+        about: "tell what is logged, or change it",
+        params: &[takes("filter", "string", "error, warn, info, debug, or such as info,strongroom::export=debug")],
+        result: "the filter",
+        example: r#"{"filter": "info"}"#,
+        changes: true,
+        run: |target, params| reply(target.log_level(take(params)?)?),
+    },
+    Method {
+        name: "rpc.list",
+        about: "list the methods",
+        params: &[],
+        result: "an array of methods with their parameters, results and examples",
+        example: "{}",
+        changes: false,
+        run: |_, params| nothing(params, || reply(MethodList::all())),
+    },
+    Method {
+        name: "stat",
+        about: "tell what disks have done since they were opened: commands, bytes, errors, latencies",
+        params: &[takes("name", "string", "the disk; all disks, if left out")],
+        result: "an array with an object for each disk: quantiles in microseconds, histograms as [from ns, to ns, commands]",
+        example: r#"{"name": "vol0"}"#,
+        changes: false,
+        run: |target, params| reply(target.stat(&take(params)?)?),
+    },
+    Method {
+        name: "target.info",
+        about: "tell about the process and its reactors",
+        params: &[],
+        result: "version, pid, uptime_s, region and an array of reactors",
+        example: "{}",
+        changes: false,
+        run: |target, params| nothing(params, || reply(target.report())),
+    },
+];
+
+pub(super) fn find(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.name == name)
+}
+
+/// Reads parameters, by name or by position.
+fn take<P: DeserializeOwned>(params: Value) -> Result<P, Refusal> {
+    serde_json::from_value(params)
+        .map_err(|e| Refusal::new(Kind::InvalidParams, format!("the parameters do not fit: {e}")))
+}
+
+/// For methods without parameters.
+fn nothing(params: Value, run: impl FnOnce() -> Result<Value, Refusal>) -> Result<Value, Refusal> {
+    let is_empty =
+        params.as_object().is_some_and(|fields| fields.is_empty()) || params.as_array().is_some_and(Vec::is_empty);
+    if is_empty { run() } else { Err(Refusal::new(Kind::InvalidParams, "this method takes no parameters")) }
+}
+
+fn reply(result: impl Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(result)
+        .map_err(|e| Refusal::new(Kind::Failed, format!("the answer cannot be written as JSON: {e}")))
+}
+
+/// The methods, as `rpc.list` answers them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MethodList(pub Vec<MethodReport>);
+
+/// A method, for who asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MethodReport {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub about: String,
+    /// What it takes.
+    pub params: Vec<ParamReport>,
+    /// What it answers.
+    pub result: String,
+    /// A request.
+    pub example: Value,
+}
+
+/// A parameter, for who asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ParamReport {
+    /// Its name.
+    pub name: String,
+    /// Its JSON type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it has to be there.
+    pub required: bool,
+    /// What it means.
+    pub about: String,
+}
+
+impl MethodList {
+    /// All methods.
+    pub fn all() -> Self {
+        Self(METHODS.iter().map(MethodReport::of).collect())
+    }
+}
+
+impl MethodReport {
+    fn of(method: &Method) -> Self {
+        let params = method.params.iter().map(|param| ParamReport {
+            name: param.name.to_owned(),
+            kind: param.kind.to_owned(),
+            required: param.required,
+            about: param.about.to_owned(),
+        });
+        let example: Value = serde_json::from_str(method.example).expect("the tests read each example");
+        Self {
+            name: method.name.to_owned(),
+            about: method.about.to_owned(),
+            params: params.collect(),
+            result: method.result.to_owned(),
+            example: serde_json::json!({"jsonrpc": "2.0", "method": method.name, "params": example, "id": 1}),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_order_and_its_examples_have_the_parameters() {
+        assert!(METHODS.is_sorted_by_key(|method| method.name));
+        for method in METHODS {
+            let example: Value = serde_json::from_str(method.example).expect(method.name);
+            let example = example.as_object().expect("by name");
+            for param in method.params.iter().filter(|param| param.required) {
+                assert!(example.contains_key(param.name), "{}: {}", method.name, param.name);
+            }
+            for name in example.keys() {
+                assert!(method.params.iter().any(|param| param.name == name), "{}: {name}", method.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The running target: reactors, disks and exports, and every change that is made to them.
+//!
+//! What the target is, is always said by a [`Config`]: a change is made to a copy of it first, has to pass the checks of a configuration file, is
+//! then made to disks and exports, and is remembered last. One change is made at a time; who only asks never waits for one. Changes are
+//! not written anywhere: the configuration file is the truth, and comes back with a restart.
+
+mod account;
+mod disk;
+mod export;
+mod host;
+mod info;
+mod namespace;
+mod stat;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::Disk;
+use crate::export::nbd::NbdServer;
+use crate::export::nvme_tcp::NvmeTcpServer;
+use crate::reactor::{ReactorThread, Remote};
+
+use super::config::Config;
+use super::log::LogFilter;
+use super::rpc::Refusal;
+use super::server::ServeError;
+
+pub use account::{AccountReport, NewAccount};
+pub use disk::{Attachment, DiskDetail, DiskName, DiskReport, NewDisk, NewSize};
+pub use export::{
+    ControllerReport, ExportsReport, NamespaceReport, NbdExportReport, NbdReport, NvmeTcpReport, QueueReport,
+    SubsystemReport,
+};
+pub use host::{HostName, HostReport};
+pub(super) use info::describe_pages;
+pub use info::{LogReport, NewLogFilter, ReactorReport, TargetReport};
+pub use stat::{LatencyReport, StatOf, StatReport, TallyReport, WayReport};
+
+/// What every change at run time is answered with.
+const NOTE: &str = "not kept across a restart: put it into the configuration file as well";
+
+/// The running target.
+pub struct Target {
+    started: Instant,
+    reactors: Vec<ReactorReport>,
+    remotes: Vec<Remote>,
+    nbd: Option<NbdServer>,
+    nvme_tcp: Option<NvmeTcpServer>,
+    log: LogFilter,
+    /// Held while a change is made.
+    changing: Mutex<()>,
+    state: Mutex<State>,
+}
+
+/// What the target is. Locked for moments only.
+struct State {
+    config: Config,
+    disks: BTreeMap<String, Arc<Disk>>,
+}
+
+impl State {
+    /// Takes over a changed configuration; gives the disks that it does not have any more.
+    fn remember(&mut self, config: Config) -> Vec<Arc<Disk>> {
+        self.config = config;
+        let there = |name: &String| self.config.disks.iter().any(|disk| disk.name == *name);
+        let gone: Vec<String> = self.disks.keys().filter(|name| !there(name)).cloned().collect();
+        gone.iter().filter_map(|name| self.disks.remove(name)).collect()
+    }
+}
+
+/// What a change has made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Changed<T> {
+    /// How it is now.
+    #[serde(flatten)]
+    pub now: T,
+    /// What a person has to know.
+    pub note: String,
+}
+
+impl<T> Changed<T> {
+    fn new(now: T) -> Self {
+        Self { now, note: NOTE.to_owned() }
+    }
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Removed {
+    /// Its name.
+    pub removed: String,
+}
+
+impl Target {
+    /// Starts the exports of a configuration.
+    pub(super) fn start(
+        config: &Config,
+        disks: Vec<Arc<Disk>>,
+        reactors: &[ReactorThread],
+        log: LogFilter,
+    ) -> Result<Self, ServeError> {
+        let remotes: Vec<Remote> = reactors.iter().map(|reactor| reactor.remote().clone()).collect();
+        let nbd_config = config.nbd.as_ref().filter(|nbd| !nbd.exports.is_empty());
+        let nbd = nbd_config.map(|nbd| NbdServer::start(nbd, &disks, &remotes)).transpose()?;
+        let disks: BTreeMap<_, _> = disks.into_iter().map(|disk| (disk.name().to_owned(), disk)).collect();
+        let nvme_tcp = config.nvme_tcp.as_ref();
+        let nvme_tcp = nvme_tcp.map(|nvme_tcp| namespace::serve(nvme_tcp, config, &disks, &remotes)).transpose()?;
+        Ok(Self {
+            started: Instant::now(),
+            reactors: reactors.iter().map(ReactorReport::new).collect(),
+            remotes,
+            nbd,
+            nvme_tcp,
+            log,
+            changing: Mutex::default(),
+            state: Mutex::new(State { config: config.clone(), disks }),
+        })
+    }
+
+    pub(super) fn nbd(&self) -> Option<&NbdServer> {
+        self.nbd.as_ref()
+    }
+
+    pub(super) fn nvme_tcp(&self) -> Option<&NvmeTcpServer> {
+        self.nvme_tcp.as_ref()
+    }
+
+    /// Connections at this moment, on all exports.
+    pub(super) fn connections(&self) -> usize {
+        self.nbd.as_ref().map_or(0, NbdServer::connections)
+            + self.nvme_tcp.as_ref().map_or(0, NvmeTcpServer::connections)
+    }
+
+    /// Stops all exports at once: what is under way is finished, answered and made durable. Returns whether all that was done within the time.
+    pub(super) fn stop(self, timeout: Duration) -> bool {
+        let Self { nbd, nvme_tcp, .. } = self;
+        std::thread::scope(|scope| {
+            let nbd = scope.spawn(move || nbd.is_none_or(|nbd| nbd.stop(timeout)));
+            let nvme_tcp = nvme_tcp.is_none_or(|nvme_tcp| nvme_tcp.stop(timeout));
+            nbd.join().expect("it does not panic") && nvme_tcp
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds this lock")
+    }
+
+    /// Makes a change: to a copy of the configuration, which is checked; by `apply`; and then to what is remembered. If `apply` fails, nothing
+    /// has changed.
+    fn change<T>(
+        &self,
+        edit: impl FnOnce(&mut Config) -> Result<(), Refusal>,
+        apply: impl FnOnce(&Config) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let _one_at_a_time = self.changing.lock().expect("no thread panics while it holds this lock");
+        let mut config = self.state().config.clone();
+        edit(&mut config)?;
+        config.check()?;
+        let done = apply(&config)?;
+        // Disks that are no more are closed with no lock held.
+        let closed = self.state().remember(config);
+        drop(closed);
+        Ok(done)
+    }
+}
