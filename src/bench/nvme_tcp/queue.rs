@@ -130,7 +130,7 @@ impl Queue {
     /// Sends what is waiting, as far as the socket takes it.
     #[inline]
     pub(super) fn send(&mut self) -> Result<(), NvmeTcpError> {
-        self.outgoing.send(&mut self.stream).or_else(|e| Err(self.reason(e)))
+        self.outgoing.send(&mut self.stream).map_err(|e| self.reason(e))
     }
 
     /// Why a send failed: what the target said before it closed tells more than the error.
