@@ -3,7 +3,7 @@
 //! It stores nothing: reads are answered with zeros. Beside the tests it shows what the load generator needs of a target.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -243,12 +243,11 @@ impl Peer {
     fn count(&mut self, cid: u16) -> std::io::Result<bool> {
         self.served += 1;
         let Some((_, end)) = self.manners.end.filter(|(at, _)| *at == self.served) else { return Ok(false) };
-        let closed = || Err(std::io::ErrorKind::ConnectionAborted.into());
         match end {
-            End::Close => closed(),
+            End::Close => Err(std::io::ErrorKind::ConnectionAborted.into()),
             End::Garbage => {
                 self.stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
-                closed()
+                self.leave()
             }
             End::Terminate => {
                 let request = TermReq {
@@ -258,16 +257,23 @@ impl Peer {
                     reserved: [0; 10],
                 };
                 self.stream.write_all(request.as_bytes())?;
-                closed()
+                self.leave()
             }
             End::Twice => {
                 // In one send, so that the client sees both before it gives the identifier to another command.
                 let header = self.response(cid, Status::INTERNAL_ERROR, 0);
                 self.stream.write_all(&[header.as_bytes(), header.as_bytes()].concat())?;
-                closed()
+                self.leave()
             }
             End::Short => Ok(true),
         }
+    }
+
+    /// Ends the connection when the client does: closed with commands unread it would be reset, and what was said last might be lost.
+    fn leave(&mut self) -> std::io::Result<bool> {
+        self.stream.shutdown(Shutdown::Write)?;
+        std::io::copy(&mut self.stream, &mut std::io::sink())?;
+        Err(std::io::ErrorKind::ConnectionAborted.into())
     }
 
     fn common(&self, kind: u8, flag: u8, data_len: usize) -> CommonHeader {

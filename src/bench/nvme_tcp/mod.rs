@@ -2,7 +2,7 @@
 //!
 //! It does of the protocol what reads and writes need: an admin queue (connect, enable, identify, number of queues, keep alive), and I/O
 //! queues without SQ flow control, with in-capsule data or R2T, with digests if asked for (Base sections 3 and 6, NVM section 3.2, TCP
-//! section 3). All queues are driven by one thread on one core ([`load`]).
+//! section 3). All queues are driven by one thread on one core (`load.rs`).
 //!
 //! What it checks: every PDU header, that each command in flight is answered once, that a read gets as many bytes as it asked for, in order,
 //! and digests. What it does not: **the content of what is read** (it stays in the receive buffer and is overwritten), whether a write
