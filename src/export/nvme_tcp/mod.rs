@@ -29,6 +29,9 @@ mod digest;
 mod discovery;
 mod end;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod io;
 mod receiver;
