@@ -65,6 +65,10 @@ struct Nobody;
 
 impl EndQueue for Nobody {
     fn end(&self, _why: EndCause) {}
+
+    fn peer(&self) -> &str {
+        "nobody"
+    }
 }
 
 fn read_connect(command: &Command, data: &[u8]) {
