@@ -96,7 +96,7 @@ fn connects_that_do_not_fit() {
         (in_capsule(1023), Status::SGL_LENGTH_INVALID),
         (in_capsule(1025), Status::SGL_LENGTH_INVALID),
         (transport(0), Status::SGL_LENGTH_INVALID),
-        (transport(4096), Status::SGL_LENGTH_INVALID),
+        (transport(1023), Status::SGL_LENGTH_INVALID),
     ] {
         let mut host = initialized(&target);
         let mut connect = wish.command();
@@ -328,6 +328,13 @@ fn fused_commands_without_their_other_half() {
         &[(half(COMPARE, 1, 1, 1), &same), (half(WRITE, 2, 2, 2), &[0x5B; 8192])],
         &[(1, failed), (2, Status::INVALID_FIELD)],
         "different ranges",
+    );
+    // ACWU says two blocks of 4096 bytes.
+    let three = |opcode: u8, fuse: u8, cid: u16| Command { data: transport(3 * 4096), ..half(opcode, fuse, cid, 3) };
+    expect(
+        &[(three(COMPARE, 1, 1), &[]), (three(WRITE, 2, 2), &[])],
+        &[(1, Status::ATOMIC_WRITE_UNIT_EXCEEDED), (2, failed)],
+        "more than is atomic",
     );
     expect(
         &[(half(WRITE, 1, 1, 1), &other), (half(COMPARE, 2, 2, 1), &other)],

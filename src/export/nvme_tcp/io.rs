@@ -93,9 +93,7 @@ impl Served<'_> {
     async fn write(&self, queue: &Queue, attached: &Rc<Attached>, arrived: Arrived) -> Result<Answer, Status> {
         let command = arrived.command;
         let range = transfer_range(attached, &command)?;
-        if command.data.len.get() as u64 != range.len() {
-            return Err(Status::SGL_LENGTH_INVALID.final_one());
-        }
+        names_all_of(&command, range)?;
         let in_capsule = self.source(&arrived, range.len() as usize)?;
         let working = attached.may_write()?;
         if in_capsule {
@@ -229,6 +227,7 @@ impl Served<'_> {
 
     async fn compare(&self, attached: &Attached, arrived: Arrived) -> Result<Answer, Status> {
         let range = transfer_range(attached, &arrived.command)?;
+        names_all_of(&arrived.command, range)?;
         drop(attached.may_read()?);
         if self.source(&arrived, range.len() as usize)? {
             self.compare_piece(attached, range, &arrived.data).await?;
@@ -287,6 +286,8 @@ impl Served<'_> {
         if len > LARGEST_FUSED {
             return Err(Which::Compare(Status::ATOMIC_WRITE_UNIT_EXCEEDED.final_one()));
         }
+        names_all_of(&first, range).map_err(Which::Compare)?;
+        names_all_of(&second, range).map_err(Which::Write)?;
         let expected = self.payload(compare, len).await.map_err(|answer| Which::Compare(status_of(answer)))?;
         let new = self.payload(write, len).await.map_err(|answer| Which::Write(status_of(answer)))?;
         let _reading = attached.may_read().map_err(Which::Compare)?;
@@ -329,6 +330,11 @@ fn transfer_range(attached: &Attached, command: &Command) -> Result<ByteRange, S
         return Err(Status::INVALID_FIELD.final_one());
     }
     Ok(range)
+}
+
+/// Refuses a buffer that is not as long as the blocks.
+fn names_all_of(command: &Command, range: ByteRange) -> Result<(), Status> {
+    if u64::from(command.data.len.get()) == range.len() { Ok(()) } else { Err(Status::SGL_LENGTH_INVALID.final_one()) }
 }
 
 /// The blocks that a command names: starting LBA in dwords 10 and 11, blocks less one in dword 12.
