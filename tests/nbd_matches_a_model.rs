@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use common::nbd_client::{
     Asked, BLOCK_STATUS, CACHE, Client, DF, DISC, FLUSH, FUA, READ, Reply, TRIM, WRITE, WRITE_ZEROES,
 };
+use common::random::Random;
 use common::{Target, device, encrypted, plain, wait_for};
 use strongroom::crypto::xts::SectorSize;
 
@@ -19,26 +20,6 @@ const PART: u64 = 4 << 20;
 const CONNECTIONS: u64 = 4;
 const REQUESTS: usize = 2500;
 const IN_FLIGHT: usize = 12;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// What a sector may hold: one word all over, out of several; or anything, after a trim.
 #[derive(Clone, Debug)]
@@ -247,11 +228,7 @@ struct Setup {
 }
 
 fn compare(setup: &Setup) {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).expect("noise");
-    let chosen = std::env::var("NBD_MODEL_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let seed = chosen.unwrap_or(u64::from_le_bytes(random));
-    println!("NBD_MODEL_SEED={seed}");
+    let seed = Random::seed("NBD_MODEL_SEED");
     let dir = tempfile::tempdir().expect("a directory");
     let device = device(&dir, &format!("size = '16 MiB'\n{}", setup.device));
     let make = if setup.is_encrypted { encrypted } else { plain };

@@ -1,7 +1,10 @@
-//! What the tests of exports share: an NBD server in this process, on a reactor or two and a disk of any kind.
+//! What the tests of exports share: servers in this process, on a reactor or two and with disks of any kind.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod nbd_client;
+pub mod nvme_client;
+pub mod nvme_target;
+pub mod random;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -18,7 +21,7 @@ use strongroom::reactor::{ReactorConfig, ReactorThread, allowed_cpus};
 use tempfile::TempDir;
 
 /// Servers end within this time, or something hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server with its reactors and a directory for its files.
 pub struct Target {

@@ -92,7 +92,7 @@ impl Session {
             disk,
             negotiated: chosen.negotiated,
             lent: lent.clone(),
-            replies: Replies::new(link, slots.into(), most_unsent(slots.into())),
+            replies: Replies::new(link, share, slots.into(), most_unsent(slots.into())),
             tally: Tally::default(),
             share: share.clone(),
             slots: (0..slots).map(|_| Slot { work: Handoff::default(), pieces: Handoff::default() }).collect(),

@@ -55,7 +55,7 @@ impl Shard {
             exports: exports.clone(),
             queues,
             links: RefCell::default(),
-            share: Rc::new(Share::new(pool_bytes)),
+            share: Rc::new(Share::new(pool_bytes, 2 * LARGE)),
             patience: Patience { handshake_s: config.handshake_timeout_s, stall_s: config.stall_timeout_s },
             slots: config.iodepth as u16,
             stopped: Event::default(),

@@ -1,7 +1,7 @@
 //! One connection, which is one queue: a reader that cuts the stream into commands and hands them to slots, the slots, and a sender.
 //!
 //! What bounds a host: it has at most as many commands under way as its queue has entries, at most twice as many answers unsent, and holds at
-//! most its share of the reactor's buffers (but one command always goes through). Above any of these the reader takes no more from the
+//! most its share of the reactor's buffers (`room.rs`; but one command always goes through). Above any of these the reader takes no more from the
 //! socket; nothing fails, and no other connection notices. Slots are made when the host first uses so many at once, and stay.
 //!
 //! Sources: TCP sections 3.3 (capsules and data), 3.5 (errors), 3.6 (PDUs); Base section 3.3.3 (queue entries).
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::export::stream::{Phase, Replies};
-use crate::memory::PAGE;
 use crate::reactor::{Event, Handoff, WaitList};
 
+use super::Link;
 use super::attached::HostView;
 use super::auth::Authenticator;
 use super::controller::Controller;
@@ -23,15 +23,14 @@ use super::digest::{Crc, DIGEST_BYTES, Digests};
 use super::end::{EndReason, Violation};
 use super::frame::{Layout, check_header_digest, read_termination};
 use super::receiver::{Body, Receiver};
+use super::room::held_by;
 use super::shard::Shard;
 use super::slot;
 use super::subsystem::Connected;
 use super::transfer::Transfers;
-use super::wire::command::{Command, Fuse, sgl};
-use super::wire::opcode;
+use super::wire::command::{Command, Fuse};
 use super::wire::pdu::{CapsuleCmd, CommonHeader, kind};
 use super::wire::status::Status;
-use super::{LARGEST_TRANSFER, Link};
 
 /// Unsent answers, as a multiple of the slots, above which no more commands are taken.
 const UNSENT_PER_SLOT: usize = 2;
@@ -128,6 +127,10 @@ pub(super) struct Connection {
     cids: RefCell<CidSet>,
     fused_first: RefCell<Option<Arrived>>,
     sender_done: Event,
+    /// Bytes that wait for data that the host was asked for.
+    pub(super) owed: Cell<usize>,
+    /// Slots wait here to ask for data.
+    pub(super) may_owe: WaitList,
 }
 
 /// The command identifiers under way: one bit each.
@@ -169,7 +172,7 @@ impl Connection {
             listener,
             digests,
             most_r2t,
-            replies: Replies::new(link, most, ROOM_AT_START),
+            replies: Replies::new(link, shard.share(), most, ROOM_AT_START),
             transfers: Transfers::default(),
             tally: Tally::default(),
             queue: RefCell::new(None),
@@ -180,11 +183,18 @@ impl Connection {
             cids: RefCell::default(),
             fused_first: RefCell::new(None),
             sender_done: Event::default(),
+            owed: Cell::new(0),
+            may_owe: WaitList::with_room(most),
         });
         let sender = connection.clone();
         link.reactor.spawn(async move {
             sender.replies.send_all(ROOM_AT_START).await;
             sender.sender_done.set();
+        });
+        let watcher = connection.clone();
+        link.reactor.spawn(async move {
+            watcher.link.over.wait().await;
+            watcher.expect_no_more();
         });
         connection
     }
@@ -259,8 +269,7 @@ impl Connection {
             reason if reason.is_orderly() => self.link.give_reason(reason),
             reason => self.link.cut(reason),
         }
-        self.transfers.abandon();
-        self.slots.borrow().iter().for_each(|slot| slot.arrived.wake_all());
+        self.expect_no_more();
         if let Some(queue) = self.queue() {
             // Event requests are parked until then.
             queue.controller.queue_ended(queue.id);
@@ -270,6 +279,15 @@ impl Connection {
         self.replies.close();
         self.sender_done.wait().await;
         self.link.socket.shut_down(std::net::Shutdown::Both);
+        self.link.over.set();
+    }
+
+    /// No more data comes: nobody waits for it, or for leave to ask for it, or for the end of commands that do.
+    fn expect_no_more(&self) {
+        self.transfers.abandon();
+        self.slots.borrow().iter().for_each(|slot| slot.arrived.wake_all());
+        self.may_owe.wake_all();
+        self.replies.room.wake_all();
     }
 
     async fn read(self: &Rc<Self>, receiver: &mut Receiver) -> EndReason {
@@ -326,7 +344,8 @@ impl Connection {
             (None, Fuse::Not | Fuse::Reserved) => self.give_one(arrived).await,
             (None, Fuse::First) => *self.fused_first.borrow_mut() = Some(arrived.apart(receiver).await),
             (None, Fuse::Second) => self.refuse_unfused(cid).await,
-            (Some(first), Fuse::Second) => self.give_pair(first, arrived).await,
+            // The second may wait for the first's data.
+            (Some(first), Fuse::Second) => self.give_pair(first, arrived.apart(receiver).await).await,
             (Some(first), _) => {
                 // The second has to follow the first at once (Base section 3.4.2).
                 self.refuse_unfused(first.command.cid.get()).await;
@@ -358,9 +377,13 @@ impl Connection {
 
     /// Gives work to a slot as soon as the host may have another command under way.
     async fn give(self: &Rc<Self>, work: Work, cids: (u16, Option<u16>), bytes: usize) {
+        let admitted = || if self.link.is_cut() { Some(None) } else { self.admit(bytes).map(Some) };
         let index = match self.admit(bytes) {
             Some(index) => index,
-            None => self.replies.room.until(|| self.admit(bytes)).await,
+            None => match self.replies.room.until(admitted).await {
+                Some(index) => index,
+                None => return,
+            },
         };
         self.replies.reserve(bytes);
         let slots = self.slots.borrow();
@@ -371,7 +394,7 @@ impl Connection {
 
     fn admit(self: &Rc<Self>, bytes: usize) -> Option<u16> {
         let held = self.replies.reserved();
-        if held > 0 && held + bytes > self.shard.share().bytes() {
+        if held > 0 && !self.shard.share().has_room(held, held + bytes) {
             return None;
         }
         if self.replies.unsent() >= usize::from(self.depth.get()) * UNSENT_PER_SLOT {
@@ -411,18 +434,5 @@ impl Arrived {
     async fn apart(self, receiver: &Receiver) -> Self {
         let data = receiver.apart(self.data).await;
         Self { data, ..self }
-    }
-}
-
-/// Bytes of buffers that a command holds at most: what it sends or asks for, as far as that is done at once.
-fn held_by(arrived: &Arrived) -> usize {
-    let command = &arrived.command;
-    let asked = (command.data.len.get() as usize).min(LARGEST_TRANSFER);
-    let moves_data = command.opcode & (opcode::HOST_TO_CONTROLLER | opcode::CONTROLLER_TO_HOST) != 0;
-    let asked = if moves_data || command.opcode == opcode::FABRICS { asked } else { 0 };
-    let pages = |len: usize| if len == 0 { 0 } else { len.next_power_of_two().max(PAGE) };
-    match command.data.identifier {
-        sgl::IN_CAPSULE => pages(arrived.data.len()) * 2,
-        _ => pages(asked) + PAGE,
     }
 }

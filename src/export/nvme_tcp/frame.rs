@@ -28,6 +28,9 @@ pub(super) fn termination(violation: Violation) -> pdu::TermReq {
 pub(super) async fn read_termination(common: CommonHeader, receiver: &mut Receiver) -> Result<EndReason, EndReason> {
     let len = common.len.get() as usize;
     let known = size_of::<pdu::TermReq>();
+    if usize::from(common.header_len) != known {
+        return Err(Violation::field(2, "the header length of a termination request is 24").into());
+    }
     if len < known || len > known + pdu::TERM_DATA_MAX {
         return Err(Violation::field(4, "a termination request of this length").into());
     }

@@ -10,6 +10,7 @@ use crate::disk::{Incoming, Zeroing};
 
 use super::attached::Attached;
 use super::connection::{Arrived, Queue, add};
+use super::receiver::Body;
 use super::slot::{Answer, Served};
 use super::subsystem::Namespace;
 use super::transfer::{Target, Transfer};
@@ -17,7 +18,7 @@ use super::wire::command::Command;
 use super::wire::dataset::{self, DsmRange};
 use super::wire::opcode::io as op;
 use super::wire::status::Status;
-use super::{LARGEST_TRANSFER, PIECE};
+use super::{LARGEST_FUSED, LARGEST_TRANSFER, PIECE, SMALL_PIECE};
 
 /// The namespace identifier that means all of them (Base section 3.2.1.2).
 const ALL_NAMESPACES: u32 = u32::MAX;
@@ -229,13 +230,27 @@ impl Served<'_> {
     async fn compare(&self, attached: &Attached, arrived: Arrived) -> Result<Answer, Status> {
         let range = transfer_range(attached, &arrived.command)?;
         drop(attached.may_read()?);
-        let data = match self.payload(arrived, range.len() as usize).await {
-            Ok(data) => data,
-            Err(answer) => return Ok(answer),
-        };
+        if self.source(&arrived, range.len() as usize)? {
+            self.compare_piece(attached, range, &arrived.data).await?;
+            return Ok(Answer::SUCCESS);
+        }
+        let mut at = 0;
+        for piece in range.pieces(COMPARED_AT_ONCE as u64) {
+            let len = piece.len() as usize;
+            let data = match self.fetch(&arrived.command, at, len).await {
+                Ok(data) => data,
+                Err(answer) => return Ok(answer),
+            };
+            self.compare_piece(attached, piece, &data).await?;
+            at += len;
+        }
+        Ok(Answer::SUCCESS)
+    }
+
+    async fn compare_piece(&self, attached: &Attached, range: ByteRange, data: &Body) -> Result<(), Status> {
         let _working = attached.may_read()?;
         let is_equal = attached.disk.compare(range, &[data.segment()]).await.map_err(read_status)?;
-        if is_equal { Ok(Answer::SUCCESS) } else { Err(Status::COMPARE_FAILURE.final_one()) }
+        if is_equal { Ok(()) } else { Err(Status::COMPARE_FAILURE.final_one()) }
     }
 
     async fn verify(&self, attached: &Attached, command: &Command) -> Result<Answer, Status> {
@@ -269,6 +284,9 @@ impl Served<'_> {
         }
         drop(attached.may_write().map_err(Which::Write)?);
         let len = range.len() as usize;
+        if len > LARGEST_FUSED {
+            return Err(Which::Compare(Status::ATOMIC_WRITE_UNIT_EXCEEDED.final_one()));
+        }
         let expected = self.payload(compare, len).await.map_err(|answer| Which::Compare(status_of(answer)))?;
         let new = self.payload(write, len).await.map_err(|answer| Which::Write(status_of(answer)))?;
         let _reading = attached.may_read().map_err(Which::Compare)?;
@@ -285,6 +303,11 @@ impl Served<'_> {
 /// The most R2Ts that one command has outstanding.
 pub(super) const MOST_AHEAD: usize = 4;
 const _: () = assert!(MOST_AHEAD * PIECE >= LARGEST_TRANSFER);
+
+/// What a Compare asks for at once: its data, and as much that is stored, make a small piece.
+const COMPARED_AT_ONCE: usize = SMALL_PIECE / 2;
+// A fused pair holds its data twice, and what is stored.
+const _: () = assert!(3 * LARGEST_FUSED <= SMALL_PIECE);
 
 /// Which of a fused pair failed.
 enum Which {

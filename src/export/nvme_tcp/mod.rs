@@ -29,10 +29,14 @@ mod digest;
 mod discovery;
 mod end;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod io;
 mod receiver;
 mod reservation;
+mod room;
 mod server;
 mod shard;
 mod slot;
@@ -55,14 +59,16 @@ pub use controller::Controller;
 pub use server::{NvmeTcpServer, Placement};
 pub use subsystem::{Host, HostId, InventoryError, Namespace, Nqn, Subsystem, Subsystems};
 
-use subsystem::LARGEST_TRANSFER as MDTS_BYTES;
+use subsystem::{LARGEST_FUSED as ACWU_BYTES, LARGEST_TRANSFER as MDTS_BYTES};
 
 /// The most data that one command moves.
 const LARGEST_TRANSFER: usize = MDTS_BYTES as usize;
+/// The most data that each half of a fused pair moves.
+const LARGEST_FUSED: usize = ACWU_BYTES as usize;
 /// The most of a command that is held in buffers at once.
 const PIECE: usize = 128 << 10;
 /// The same while the reactor's memory is shared by many connections.
-const SMALL_PIECE: usize = 64 << 10;
+const SMALL_PIECE: usize = 32 << 10;
 /// The most data of one H2CData PDU (TCP section 3.6.2.3, MAXH2CDATA).
 const LARGEST_H2C_DATA: usize = LARGEST_TRANSFER;
 

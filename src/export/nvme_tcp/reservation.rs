@@ -122,6 +122,7 @@ impl Served<'_> {
             // Fabrics hosts have 128-bit identifiers, which only the extended structure can hold.
             return Err(Status::HOST_ID_INCONSISTENT.final_one());
         }
+        // A host that asks for less than there is gets the beginning; one that asks for more gets zeros behind it.
         let wanted = (command.cdw10.get() as usize).saturating_add(1).saturating_mul(4);
         let mut data = attached.desk.report(|report| {
             let mut bytes = ReportHeader::new(&report).as_bytes().to_vec();
@@ -130,10 +131,12 @@ impl Served<'_> {
             }
             bytes
         });
-        // A host that asks for less gets the beginning; one that asks for more gets zeros behind it.
-        data.resize(wanted.min(command.data.len.get() as usize).min(super::LARGEST_TRANSFER), 0);
+        if wanted > super::LARGEST_TRANSFER {
+            return Err(Status::INVALID_FIELD.final_one());
+        }
+        self.check_destination(command, wanted)?;
+        data.resize(wanted, 0);
         let len = data.len();
-        self.check_destination(command, len)?;
         let mut buffer = self.connection.link.reactor.buffers().take(len).await;
         buffer[..len].copy_from_slice(&data);
         Ok(Answer::Data { buffer, len })

@@ -133,6 +133,15 @@ impl NvmeTcpServer {
         &self.addresses
     }
 
+    /// Serves a connected socket as if it had come to the first listener.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn serve(&self, socket: std::os::fd::OwnedFd) {
+        let admission = self.connections.admit().expect("one host after the other");
+        let (number, reactor) = (self.number, &self.reactors[admission.reactor()]);
+        let arrival = Arrival { socket, peer: "a socket pair".to_owned(), listener: 0, admission };
+        reactor.post(move |_| Shard::arrive(number, arrival));
+    }
+
     /// Connections at this moment.
     pub fn connections(&self) -> usize {
         self.connections.count()

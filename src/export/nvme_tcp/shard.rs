@@ -107,6 +107,7 @@ impl Shard {
         let pool_bytes = reactor.buffers().arena().len();
         let receive_bytes = (pool_bytes / 4).max(2 * RECEIVE_BYTES);
         let shared_bytes = pool_bytes - receive_bytes;
+        let share = Rc::new(Share::new(shared_bytes, LEAST_SHARE));
         let config = &setup.config;
         let shard = Rc::new(Self {
             reactor: reactor.clone(),
@@ -121,7 +122,7 @@ impl Shard {
             connections: RefCell::default(),
             controllers: RefCell::default(),
             next_connection: Cell::new(0),
-            share: Rc::new(Share::new(shared_bytes)),
+            share: share.clone(),
             patience: Patience { handshake_s: config.handshake_timeout_s, stall_s: config.stall_timeout_s },
             in_capsule_bytes: config.in_capsule_bytes as usize,
             queue_depth: config.queue_depth as u16,
@@ -130,7 +131,7 @@ impl Shard {
         });
         reactor.spawn(shard.clone().watch());
         SHARDS.with_borrow_mut(|shards| shards.insert(setup.server, shard));
-        (shared_bytes / LEAST_SHARE).max(1)
+        share.most_connections()
     }
 
     fn find(server: u64) -> Option<Rc<Self>> {
@@ -262,7 +263,7 @@ impl Shard {
         self.addresses[listener]
     }
 
-    pub(super) fn share(&self) -> &Share {
+    pub(super) fn share(&self) -> &Rc<Share> {
         &self.share
     }
 

@@ -9,6 +9,7 @@ use crate::memory::Buffer;
 use super::connection::{Arrived, Connection, Queue, Slot, Work};
 use super::controller::Failure;
 use super::receiver::Body;
+use super::room::owed_by;
 use super::transfer::{Lost, Target, Transfer};
 use super::wire::command::{Command, Fuse, sgl};
 use super::wire::log_page::NO_PARAMETER;
@@ -68,6 +69,7 @@ pub(super) struct Served<'a> {
 impl Served<'_> {
     async fn run(&self, arrived: Arrived) {
         let command = arrived.command;
+        let _owed = self.connection.owe(owed_by(&command)).await;
         let answer = match self.check(&arrived) {
             Err(status) => status.into(),
             Ok(None) => self.connect(arrived).await,
@@ -79,6 +81,7 @@ impl Served<'_> {
 
     async fn fused(&self, compare: Arrived, write: Arrived) {
         let (first, second) = (compare.command, write.command);
+        let _owed = self.connection.owe(owed_by(&first) + owed_by(&second)).await;
         let checked = self.check(&compare).and_then(|queue| self.check(&write).map(|_| queue));
         let (compared, written) = match checked {
             Ok(Some(queue)) => self.compare_and_write(&queue, compare, write).await,
@@ -185,8 +188,13 @@ impl Served<'_> {
         if self.source(&arrived, len)? {
             return Ok(arrived.data.part(0..len));
         }
+        self.fetch(&arrived.command, 0, len).await
+    }
+
+    /// Asks for `len` bytes of a command's data, from its byte `start` on.
+    pub(super) async fn fetch(&self, command: &Command, start: usize, len: usize) -> Result<Body, Answer> {
         let buffer = self.connection.link.reactor.buffers().take(len).await;
-        let transfer = Transfer::new(arrived.command.cid.get(), 0, len, Target::Memory(buffer), self.slot);
+        let transfer = Transfer::new(command.cid.get(), start, len, Target::Memory(buffer), self.slot);
         let tag = self.connection.ask_for(transfer);
         match self.connection.data_of(tag, self.slot).await? {
             Target::Memory(buffer) => Ok(Body::Own(buffer, 0..len)),

@@ -102,6 +102,10 @@ impl Transfers {
         self.abandoned.set(true);
     }
 
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.get()
+    }
+
     fn is_over(&self, tag: u16) -> bool {
         let table = self.table.borrow();
         self.abandoned.get() || table[usize::from(tag)].as_ref().is_none_or(Transfer::is_complete)
@@ -113,6 +117,7 @@ impl Connection {
     pub(super) fn ask_for(&self, transfer: Transfer) -> u16 {
         let (cid, start, len) = (transfer.cid, transfer.start, transfer.len);
         let tag = self.transfers.open(transfer);
+        self.link.owe();
         self.request_data(cid, tag, start, len);
         tag
     }
@@ -130,7 +135,7 @@ impl Connection {
 
     /// Reads an H2CData PDU.
     pub(super) async fn read_data(&self, common: CommonHeader, receiver: &mut Receiver) -> Result<(), EndReason> {
-        let layout = Layout::of(&common, size_of::<pdu::Data>(), self.digests, LARGEST_H2C_DATA)?;
+        let layout = Layout::of(&common, size_of::<pdu::Data>(), self.digests, usize::MAX)?;
         let rest: [u8; size_of::<pdu::Data>() - size_of::<CommonHeader>()] = receiver.more().await?;
         let mut bytes = [0; size_of::<pdu::Data>()];
         bytes[..size_of::<CommonHeader>()].copy_from_slice(common.as_bytes());
@@ -150,12 +155,16 @@ impl Connection {
         while left > 0 {
             let piece = receiver.some(left).await?;
             left -= piece.len();
+            self.link.pay();
             if self.digests.data {
                 crc = crc.and(piece.bytes());
             }
             if let Some(transfer) = &mut self.transfers.table.borrow_mut()[tag] {
                 transfer.take(&piece);
             }
+        }
+        if common.flags & flags::LAST != 0 {
+            self.link.settle();
         }
         if self.digests.data {
             let digest: [u8; DIGEST_BYTES] = receiver.more().await?;
@@ -184,12 +193,15 @@ impl Connection {
         if data.len.get() as usize != len || len == 0 {
             return Err(Violation::field(16, "the data length does not fit the PDU"));
         }
+        if len > LARGEST_H2C_DATA {
+            let status = FatalError::LimitExceeded;
+            return Err(Violation { status, information: 0, what: "more data in one PDU than MAXH2CDATA" });
+        }
         if data.offset.get() as usize != transfer.start + transfer.received {
             return Err(Violation::out_of_range("data out of order"));
         }
         if transfer.received + len > transfer.len {
-            let status = FatalError::LimitExceeded;
-            return Err(Violation { status, information: 0, what: "more data than was asked for" });
+            return Err(Violation::out_of_range("more data than was asked for"));
         }
         let ends = transfer.received + len == transfer.len;
         if ends != (data.common.flags & flags::LAST != 0) {

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
 
-use crate::reactor::{Reactor, Socket};
+use crate::reactor::{Event, Reactor, Socket};
 
 /// Looks of the watchdog without progress after which a client is stalled.
 pub(in crate::export) const LOOKS_UNTIL_STALLED: u32 = 4;
@@ -56,8 +56,13 @@ pub(in crate::export) struct Link<E> {
     /// Receives and sends that moved bytes.
     received: Cell<u64>,
     sent: Cell<u64>,
+    /// Transfers that the client was asked for and has not finished, and pieces of such that came.
+    owed: Cell<usize>,
+    paid: Cell<u64>,
     pub(in crate::export) sending: Cell<bool>,
     cut: Cell<bool>,
+    /// Set when the link is cut, and when its connection has ended without that.
+    pub(in crate::export) over: Event,
     stopping: Cell<bool>,
     reason: RefCell<Option<E>>,
     watch: Cell<Watch>,
@@ -68,6 +73,8 @@ pub(in crate::export) struct Link<E> {
 struct Watch {
     received: u64,
     sent: u64,
+    paid: u64,
+    looks_at_owed: u32,
     looks_in_handshake: u32,
     looks_in_request: u32,
     looks_at_send: u32,
@@ -82,8 +89,11 @@ impl<E: LinkEnd> Link<E> {
             phase: Cell::new(Phase::Handshake),
             received: Cell::new(0),
             sent: Cell::new(0),
+            owed: Cell::new(0),
+            paid: Cell::new(0),
             sending: Cell::new(false),
             cut: Cell::new(false),
+            over: Event::default(),
             stopping: Cell::new(false),
             reason: RefCell::new(None),
             watch: Cell::new(Watch::default()),
@@ -92,6 +102,21 @@ impl<E: LinkEnd> Link<E> {
 
     pub(in crate::export) fn count_received(&self) {
         self.received.set(self.received.get() + 1);
+    }
+
+    /// The client is asked for data.
+    pub(in crate::export) fn owe(&self) {
+        self.owed.set(self.owed.get() + 1);
+    }
+
+    /// A piece of such data came.
+    pub(in crate::export) fn pay(&self) {
+        self.paid.set(self.paid.get() + 1);
+    }
+
+    /// All that was asked for at once has come.
+    pub(in crate::export) fn settle(&self) {
+        self.owed.set(self.owed.get() - 1);
     }
 
     pub(in crate::export) fn count_sent(&self) {
@@ -107,6 +132,7 @@ impl<E: LinkEnd> Link<E> {
     pub(in crate::export) fn cut(&self, reason: E) {
         self.give_reason(reason);
         self.cut.set(true);
+        self.over.set();
         self.socket.shut_down(Shutdown::Both);
     }
 
@@ -135,13 +161,17 @@ impl<E: LinkEnd> Link<E> {
     /// The watchdog's look, [`LOOKS_UNTIL_STALLED`] times in each stall time.
     pub(in crate::export) fn look(&self, patience: Patience) {
         let before = self.watch.get();
-        let mut now = Watch { received: self.received.get(), sent: self.sent.get(), ..Watch::default() };
+        let (received, sent, paid) = (self.received.get(), self.sent.get(), self.paid.get());
+        let mut now = Watch { received, sent, paid, ..Watch::default() };
         let phase = self.phase.get();
         if phase == Phase::Handshake {
             now.looks_in_handshake = before.looks_in_handshake + 1;
         }
         if phase == Phase::InRequest && now.received == before.received {
             now.looks_in_request = before.looks_in_request + 1;
+        }
+        if self.owed.get() > 0 && now.paid == before.paid {
+            now.looks_at_owed = before.looks_at_owed + 1;
         }
         if self.sending.get() && now.sent == before.sent {
             now.looks_at_send = before.looks_at_send + 1;
@@ -153,7 +183,7 @@ impl<E: LinkEnd> Link<E> {
         let look_s = patience.stall_s as f64 / f64::from(LOOKS_UNTIL_STALLED);
         if f64::from(now.looks_in_handshake) * look_s > patience.handshake_s as f64 {
             self.cut(E::slow_handshake(patience.handshake_s));
-        } else if now.looks_in_request > LOOKS_UNTIL_STALLED {
+        } else if now.looks_in_request.max(now.looks_at_owed) > LOOKS_UNTIL_STALLED {
             self.cut(E::stalled_request(patience.stall_s));
         } else if now.looks_at_send > LOOKS_UNTIL_STALLED {
             self.cut(E::stalled_replies(patience.stall_s));

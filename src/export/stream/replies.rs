@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::memory::Buffer;
 use crate::reactor::{SendBatch, WaitList};
 
-use super::{Link, LinkEnd};
+use super::{Link, LinkEnd, Share};
 
 /// Room for one header and what belongs to it.
 const USUAL_HEADER: usize = 32;
@@ -34,6 +34,7 @@ impl Outgoing {
 
 pub(in crate::export) struct Replies<E> {
     link: Rc<Link<E>>,
+    share: Rc<Share>,
     queued: RefCell<Outgoing>,
     /// The sender waits here.
     filled: WaitList,
@@ -52,9 +53,10 @@ pub(in crate::export) struct Replies<E> {
 }
 
 impl<E: LinkEnd> Replies<E> {
-    pub(in crate::export) fn new(link: &Rc<Link<E>>, slots: usize, most_unsent: usize) -> Self {
+    pub(in crate::export) fn new(link: &Rc<Link<E>>, share: &Rc<Share>, slots: usize, most_unsent: usize) -> Self {
         Self {
             link: link.clone(),
+            share: share.clone(),
             queued: RefCell::new(Outgoing::with_room(most_unsent)),
             filled: WaitList::with_room(2),
             closing: Cell::new(false),
@@ -76,11 +78,15 @@ impl<E: LinkEnd> Replies<E> {
     }
 
     pub(in crate::export) fn reserve(&self, bytes: usize) {
-        self.reserved.set(self.reserved.get() + bytes);
+        let before = self.reserved.get();
+        self.reserved.set(before + bytes);
+        self.share.holds(before, before + bytes);
     }
 
     pub(in crate::export) fn release(&self, bytes: usize) {
-        self.reserved.set(self.reserved.get() - bytes);
+        let before = self.reserved.get();
+        self.reserved.set(before - bytes);
+        self.share.holds(before, before - bytes);
         self.room.wake_all();
     }
 

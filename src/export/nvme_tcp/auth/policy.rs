@@ -105,14 +105,14 @@ impl HostPolicy {
     }
 
     /// A policy with the secret of an example, which is nobody's.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn example(host_nqn: &str) -> Self {
         let secret = ChapSecret::parse(b"DHHC-1:00:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:");
         Self::for_tests(host_nqn, secret.expect("a secret"), None, all_hashes(), all_groups())
     }
 
     /// A policy whose secrets come from nowhere.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn for_tests(
         host_nqn: &str,
         secret: ChapSecret,

@@ -4,7 +4,9 @@
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::super::subsystem::{ABORTS, EVENT_REQUESTS, LARGEST_TRANSFER, NAMESPACES, Namespace, Nqn, Subsystem};
+use super::super::subsystem::{
+    ABORTS, EVENT_REQUESTS, LARGEST_FUSED, LARGEST_TRANSFER, NAMESPACES, Namespace, Nqn, Subsystem,
+};
 use super::super::wire::command::Command;
 use super::super::wire::event::enabled;
 use super::super::wire::identify::{self as wire, cns, controller, descriptor, namespace};
@@ -140,7 +142,7 @@ impl Controller {
                 awun: 0.into(),
                 awupf: 0.into(),
                 // In the largest blocks: it has to hold for each format.
-                acwu: zero_based(u64::from(LARGEST_TRANSFER) / 4096).into(),
+                acwu: zero_based(u64::from(LARGEST_FUSED) / 4096).into(),
                 ioccsz: ((64 + limits.in_capsule_data) / 16).into(),
                 iorcsz: 1.into(),
                 msdbd: 1,
@@ -184,7 +186,7 @@ fn namespace_data(it: &Namespace) -> wire::Namespace {
         nmic: shared(it),
         rescap: it.reservation_capabilities(),
         dlfeat: namespace::WRITE_ZEROES_DEALLOCATES,
-        nacwu: zero_based(u64::from(LARGEST_TRANSFER) / block).into(),
+        nacwu: zero_based(u64::from(LARGEST_FUSED) / block).into(),
         nvmcap: u128::from(it.blocks() * block).into(),
         npwg: preferred.into(),
         npwa: preferred.into(),

@@ -32,7 +32,7 @@ pub use connect::{ConnectRefusal, Connected};
 pub use error::InventoryError;
 pub use host::{Host, HostId};
 pub use inventory::Subsystems;
-pub use limits::{ABORTS, EVENT_REQUESTS, LARGEST_TRANSFER, Limits, NAMESPACES};
+pub use limits::{ABORTS, EVENT_REQUESTS, LARGEST_FUSED, LARGEST_TRANSFER, Limits, NAMESPACES};
 pub use name::{DISCOVERY_NQN, Nqn};
 pub use namespace::{Namespace, NamespaceOptions};
 

@@ -56,6 +56,8 @@ statuses! {
     SGL_LENGTH_INVALID = 0, 0x0F, "SGL length invalid";
     /// SGL Descriptor Type Invalid.
     SGL_TYPE_INVALID = 0, 0x11, "SGL type invalid";
+    /// Atomic Write Unit Exceeded.
+    ATOMIC_WRITE_UNIT_EXCEEDED = 0, 0x14, "atomic write unit exceeded";
     /// SGL Offset Invalid.
     SGL_OFFSET_INVALID = 0, 0x16, "SGL offset invalid";
     /// Host Identifier Inconsistent Format.
