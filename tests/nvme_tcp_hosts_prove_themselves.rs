@@ -47,6 +47,8 @@ fn check(vm: &Guest, hmac: u8) {
         let refused = answer.err.contains("Failed to write to /dev/nvme-fabrics");
         assert!(answer.code != 0 && refused, "connected, or no answer, with {wrong:?}");
     }
+    // The kernel complains of what was refused, as it should.
+    vm.sh("dmesg -C");
     for right in
         [format!("--dhchap-secret={host}"), format!("--dhchap-secret={host} --dhchap-ctrl-secret={controller}")]
     {

@@ -6,6 +6,7 @@
 use tracing::{info, warn};
 use zerocopy::IntoBytes;
 
+use crate::export::stream::Phase;
 use crate::reactor::offload;
 
 use super::auth::{
@@ -38,7 +39,7 @@ impl Served<'_> {
             Sent::Authenticated(terms) => self.authenticated(queue, &terms),
             Sent::Rejected(reason) => {
                 warn!(peer = self.connection.link.peer, "the host rejects the authentication: reason {reason:#04x}");
-                self.end_unauthenticated();
+                self.unauthenticated();
             }
         }
         Answer::SUCCESS
@@ -59,7 +60,7 @@ impl Served<'_> {
             Outcome::Authenticated(terms) => self.authenticated(queue, &terms),
             Outcome::Failed(reason) => {
                 warn!(peer = self.connection.link.peer, "authentication failed: {reason}");
-                self.end_unauthenticated();
+                self.unauthenticated();
             }
         }
         let bytes = received.data.as_bytes();
@@ -87,18 +88,15 @@ impl Served<'_> {
     fn authenticated(&self, queue: &Queue, terms: &Terms) {
         let peer = &self.connection.link.peer;
         info!(peer, "authenticated: {terms}");
-        if queue.id == 0
-            && let Err(status) = queue.controller.authenticated()
-        {
-            warn!(peer, "another machine with half of this host's identity is connected: {status}");
-            return self.end_unauthenticated();
+        if queue.id == 0 && queue.controller.authenticated().is_err() {
+            return self.connection.link.cut(EndReason::MixedUp);
         }
         self.connection.authenticated();
     }
 
-    /// The answer still goes out, and then the connection ends.
-    fn end_unauthenticated(&self) {
-        self.connection.link.give_reason(EndReason::NotAuthenticated);
-        self.connection.link.stop();
+    /// The host has to go. It may have something to say before (Linux answers a failure with AUTH_Failure2, and waits for the completion of that), so it
+    /// is left to it, or to the watchdog, to end the connection.
+    fn unauthenticated(&self) {
+        self.connection.link.phase.set(Phase::Handshake);
     }
 }

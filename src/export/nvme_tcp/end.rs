@@ -24,13 +24,13 @@ pub(super) enum EndReason {
     Violation(#[from] Violation),
     #[error("{0}")]
     Controller(EndCause),
-    #[error("the host is not authenticated")]
-    NotAuthenticated,
+    #[error("another machine with half of this host's identity is connected")]
+    MixedUp,
     #[error("receiving failed: {0}")]
     Receive(io::Error),
     #[error("sending failed: {0}")]
     Send(io::Error),
-    #[error("the host did not connect to a queue within {0} s")]
+    #[error("the host did not connect to a queue, or prove itself, within {0} s")]
     SlowHandshake(u64),
     #[error("the rest of a PDU did not come for {0} s")]
     StalledRequest(u64),
