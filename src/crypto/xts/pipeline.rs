@@ -12,8 +12,8 @@
 //! - Round keys are read in their round. Otherwise the compiler takes all 15 into registers and then runs vector after
 //!   vector. It is [`Vector::round_key`] that holds it to that, and [`Vector::pinned`] for the ninth stream;
 //!   `strongroom-perf xts --check` measures that they do.
-//! - The source is fetched 8 KiB ahead, and behind the end of the run what the caller says comes next: the reorder window does not reach far
-//!   enough, and while a short run is worked on the memory would have nothing to do.
+//! - What lies on the disk, source of a decryption and destination of an encryption, is fetched 8 KiB ahead, and behind the end of the run what the
+//!   caller says comes next: the reorder window does not reach far enough, and while a short run is worked on the memory would have nothing to do.
 //!
 //! No closures: one would be compiled without the CPU features of the function it stands in.
 //!
@@ -39,7 +39,7 @@ const STRIDE_BYTES: usize = SectorSize::B512.bytes();
 /// The last round, which has no column mix.
 const LAST: usize = ROUND_KEYS - 1;
 
-/// How far ahead the source is fetched.
+/// How far ahead is fetched.
 const PREFETCH_BYTES: usize = 8 << 10;
 
 /// Does something for each round but the first and the last.
@@ -64,6 +64,8 @@ macro_rules! for_each_round {
 /// Encryption or decryption of the data; tweaks are always encrypted.
 #[allow(clippy::missing_safety_doc)] // The condition is that of `Vector`.
 pub(super) trait Direction {
+    /// The side of a run that lies on the disk.
+    fn on_disk(span: &Span) -> *const u8;
     fn schedule(schedules: &Schedules) -> &Schedule;
     unsafe fn round<V: Vector>(block: V, key: V) -> V;
     unsafe fn last<V: Vector>(block: V, key: V) -> V;
@@ -73,6 +75,10 @@ pub(super) trait Direction {
 pub(super) struct Encrypt;
 
 impl Direction for Encrypt {
+    #[inline(always)]
+    fn on_disk(span: &Span) -> *const u8 {
+        span.dst()
+    }
     #[inline(always)]
     fn schedule(schedules: &Schedules) -> &Schedule {
         &schedules.encrypt
@@ -93,6 +99,10 @@ impl Direction for Encrypt {
 pub(super) struct Decrypt;
 
 impl Direction for Decrypt {
+    #[inline(always)]
+    fn on_disk(span: &Span) -> *const u8 {
+        span.src()
+    }
     #[inline(always)]
     fn schedule(schedules: &Schedules) -> &Schedule {
         &schedules.decrypt
@@ -253,7 +263,7 @@ struct Work<'a, V, D> {
     dst: *mut u8,
     /// What is fetched beside the next stride, and beside the last ones: the start of what comes after the run.
     ahead: *const u8,
-    /// The last stride of the source.
+    /// The last stride of what is fetched.
     last: *const u8,
     after: *const u8,
     tweaks: Tweaks,
@@ -280,10 +290,11 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
             }
             First::new(units.first_tweak(1), &fold)
         };
-        let last = span.src().wrapping_add((span.blocks() - STRIDE) * BLOCK);
+        let fetched = D::on_disk(&span);
+        let last = fetched.wrapping_add((span.blocks() - STRIDE) * BLOCK);
         let after = if span.after().is_null() { last } else { span.after() };
         // A run that is short fetches only what comes after it.
-        let ahead = Some(span.src().wrapping_add(PREFETCH_BYTES)).filter(|&ahead| ahead <= last).unwrap_or(after);
+        let ahead = Some(fetched.wrapping_add(PREFETCH_BYTES)).filter(|&ahead| ahead <= last).unwrap_or(after);
         Self {
             schedules,
             src: span.src(),

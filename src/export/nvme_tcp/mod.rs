@@ -67,8 +67,8 @@ const LARGEST_TRANSFER: usize = MDTS_BYTES as usize;
 const LARGEST_FUSED: usize = ACWU_BYTES as usize;
 /// The most of a command that is held in buffers at once.
 const PIECE: usize = 128 << 10;
-/// The same while the reactor's memory is shared by many connections.
-const SMALL_PIECE: usize = 32 << 10;
+/// The same while the reactor's memory is shared by as many connections as it carries.
+const SMALL_PIECE: usize = 16 << 10;
 /// The most data of one H2CData PDU (TCP section 3.6.2.3, MAXH2CDATA).
 const LARGEST_H2C_DATA: usize = LARGEST_TRANSFER;
 

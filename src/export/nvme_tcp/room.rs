@@ -18,6 +18,9 @@ pub(super) struct Owed<'a> {
 
 impl Drop for Owed<'_> {
     fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
         let before = self.connection.owed.get();
         self.connection.set_owed(before - self.bytes);
         self.connection.may_owe.wake_all();

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::disk::{Disk, DiskError, DiskQueue};
 use crate::export::stream::{Arrival, LOOKS_UNTIL_STALLED, Patience, Share};
+use crate::memory::PAGE;
 use crate::reactor::{Event, RECEIVE_BYTES, Reactor, ReceiveBuffers, Remote, Socket};
 
 use super::attached::{Attached, HostView};
@@ -33,8 +34,8 @@ use super::{LARGEST_TRANSFER, Link, PIECE, SMALL_PIECE};
 const LOOK: Duration = Duration::from_millis(250);
 /// How often a drain looks whether the last command has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(1);
-/// What a connection has to be able to hold so that one command goes through: a small piece, a page, and a capsule that was cut.
-const LEAST_SHARE: usize = SMALL_PIECE + (32 << 10);
+/// What a connection has to be able to hold so that one command goes through: a small piece and a page on each of its accounts.
+const LEAST_SHARE: usize = 2 * (SMALL_PIECE + PAGE);
 
 thread_local! {
     /// The shards of this reactor, by the number of their server.
@@ -280,9 +281,12 @@ impl Shard {
         self.coarse_now.get()
     }
 
-    /// The most of a command that is held in buffers at once.
+    /// The most of a command that is held in buffers at once: small enough that each connection may hold one for what it sends, and one for what it
+    /// is sent.
     pub(super) fn piece(&self) -> usize {
-        if self.share.bytes() >= 2 * LARGEST_TRANSFER { PIECE } else { SMALL_PIECE }
+        let quarter = self.share.bytes() / 4;
+        let below = if quarter.is_power_of_two() { quarter } else { quarter.next_power_of_two() / 2 };
+        below.clamp(SMALL_PIECE, PIECE)
     }
 
     /// Pieces of one write that may be on their way at once.

@@ -5,7 +5,7 @@ pub const LARGEST_TRANSFER: u32 = 256 << 10;
 
 /// The most that a fused compare and write moves (ACWU, Base section 5.17.2.1). It is for locks: both halves are held at once while the host
 /// sends them, and a host that does not must not be able to hold much.
-pub const LARGEST_FUSED: u32 = 8 << 10;
+pub const LARGEST_FUSED: u32 = 4 << 10;
 
 /// Asynchronous Event Request commands that a controller holds at once. Hosts are told one less (AERL counts from 0).
 pub const EVENT_REQUESTS: usize = 4;
