@@ -19,7 +19,7 @@ use strongroom::export::nvme_tcp::wire::pdu::kind;
 use strongroom::export::nvme_tcp::wire::status::Status;
 
 fn corpus(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target)
 }
 
 /// All files of a corpus, in order.
@@ -68,7 +68,7 @@ fn the_seeds_are_conversations_that_go_well() {
 }
 
 #[test]
-#[ignore = "writes into fuzz/corpus"]
+#[ignore = "writes into tests/fuzz/corpus"]
 fn write_the_seeds() {
     for (name, conversation) in conversations() {
         write("connection", name, &conversation.bytes());

@@ -31,7 +31,7 @@ impl Served<'_> {
         let shard = &connection.shard;
         let handle = shard.end_queue(connection.number, &connection.link.peer);
         let now = Instant::now();
-        match shard.subsystems.connect(&connect, data, connection.address(), handle, now) {
+        match shard.subsystems.connect(&connect, data, connection.reached, handle, now) {
             Err(refusal) => Answer::Complete { status: refusal.status, result: refusal.result },
             Ok(connected) => {
                 let result = connected.result();

@@ -7,6 +7,7 @@
 //! Sources: TCP sections 3.3 (capsules and data), 3.5 (errors), 3.6 (PDUs); Base section 3.3.3 (queue entries).
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -112,7 +113,8 @@ pub(super) struct Connection {
     pub(super) link: Rc<Link>,
     pub(super) shard: Rc<Shard>,
     pub(super) number: u64,
-    pub(super) listener: usize,
+    /// The address at which the host reached us.
+    pub(super) reached: SocketAddr,
     pub(super) digests: Digests,
     /// R2Ts that one command may have outstanding.
     pub(super) most_r2t: usize,
@@ -160,7 +162,7 @@ impl Connection {
     pub(super) fn new(
         shard: &Rc<Shard>,
         link: &Rc<Link>,
-        (number, listener): (u64, usize),
+        (number, reached): (u64, SocketAddr),
         digests: Digests,
         most_r2t: usize,
     ) -> Rc<Self> {
@@ -169,7 +171,7 @@ impl Connection {
             link: link.clone(),
             shard: shard.clone(),
             number,
-            listener,
+            reached,
             digests,
             most_r2t,
             replies: Replies::new(link, shard.share(), most, ROOM_AT_START),
@@ -197,11 +199,6 @@ impl Connection {
             watcher.expect_no_more();
         });
         connection
-    }
-
-    /// The address at which the host reached us.
-    pub(super) fn address(&self) -> std::net::SocketAddr {
-        self.shard.address(self.listener)
     }
 
     /// What the connection is; nothing before Connect.

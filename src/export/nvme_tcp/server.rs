@@ -86,7 +86,7 @@ impl NvmeTcpServer {
             server: number,
             config: config.clone(),
             subsystems: subsystems.clone(),
-            addresses: addresses.clone().into(),
+            address: addresses[0],
             reactors: reactors.into(),
         };
         let most: Vec<usize> = reactors
@@ -138,7 +138,7 @@ impl NvmeTcpServer {
     pub(super) fn serve(&self, socket: std::os::fd::OwnedFd) {
         let admission = self.connections.admit().expect("one host after the other");
         let (number, reactor) = (self.number, &self.reactors[admission.reactor()]);
-        let arrival = Arrival { socket, peer: "a socket pair".to_owned(), listener: 0, admission };
+        let arrival = Arrival { socket, peer: "a socket pair".to_owned(), reached: None, admission };
         reactor.post(move |_| Shard::arrive(number, arrival));
     }
 

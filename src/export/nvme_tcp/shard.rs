@@ -76,7 +76,8 @@ pub(super) struct Shard {
     reactors: Arc<[Remote]>,
     place: usize,
     pub(super) subsystems: Arc<Subsystems>,
-    addresses: Arc<[SocketAddr]>,
+    /// Where hosts are taken to have reached us that did not come over TCP.
+    address: SocketAddr,
     receive: Rc<ReceiveBuffers>,
     disks: RefCell<HashMap<String, Served>>,
     views: RefCell<HashMap<ViewKey, Rc<HostView>>>,
@@ -98,7 +99,7 @@ pub(super) struct ShardSetup {
     pub(super) server: u64,
     pub(super) config: NvmeTcpConfig,
     pub(super) subsystems: Arc<Subsystems>,
-    pub(super) addresses: Arc<[SocketAddr]>,
+    pub(super) address: SocketAddr,
     pub(super) reactors: Arc<[Remote]>,
 }
 
@@ -116,7 +117,7 @@ impl Shard {
             reactors: setup.reactors,
             place,
             subsystems: setup.subsystems,
-            addresses: setup.addresses,
+            address: setup.address,
             receive: ReceiveBuffers::new(reactor, receive_bytes),
             disks: RefCell::default(),
             views: RefCell::default(),
@@ -260,10 +261,6 @@ impl Shard {
         Arc::new(QueueOnReactor { remote, server, connection, peer: peer.to_owned() })
     }
 
-    pub(super) fn address(&self, listener: usize) -> SocketAddr {
-        self.addresses[listener]
-    }
-
     pub(super) fn share(&self) -> &Rc<Share> {
         &self.share
     }
@@ -307,7 +304,7 @@ impl Shard {
                 log_end(&link, None);
             }
             Ok(agreed) => {
-                let place = (number, arrival.listener);
+                let place = (number, arrival.reached.unwrap_or(self.address));
                 let connection = Connection::new(&self, &link, place, agreed.digests, agreed.most_r2t);
                 connection.run(&mut receiver).await;
                 log_end(&link, Some(&connection));

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -70,8 +71,8 @@ fn stop_signal() -> io::Result<(OwnedFd, OwnedFd)> {
 pub(crate) struct Arrival {
     pub(crate) socket: OwnedFd,
     pub(crate) peer: String,
-    /// Which of the server's listeners it came to.
-    pub(crate) listener: usize,
+    /// The address at which the client reached us, over TCP.
+    pub(crate) reached: Option<SocketAddr>,
     pub(crate) admission: Admission,
 }
 
@@ -107,7 +108,7 @@ impl<D: Fn(Arrival)> Gate<D> {
 
     fn accept(&self, index: usize) {
         let (protocol, listener) = (self.protocol, &self.listeners[index]);
-        let (socket, peer) = match listener.accept() {
+        let (socket, peer, reached) = match listener.accept() {
             Ok(accepted) => accepted,
             Err(e) if is_momentary(&e) => return,
             Err(e) => {
@@ -117,7 +118,7 @@ impl<D: Fn(Arrival)> Gate<D> {
         };
         match self.connections.admit() {
             Err(why) => warn!(peer, "{protocol} connection refused: {why}"),
-            Ok(admission) => (self.deliver)(Arrival { socket, peer, listener: index, admission }),
+            Ok(admission) => (self.deliver)(Arrival { socket, peer, reached, admission }),
         }
     }
 }

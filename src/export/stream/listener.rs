@@ -80,8 +80,8 @@ impl Listener {
         }
     }
 
-    /// The next connection and who it is.
-    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, String)> {
+    /// The next connection, who it is, and over TCP the address at which it reached us.
+    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, String, Option<SocketAddr>)> {
         match &self.socket {
             Bound::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
@@ -90,12 +90,13 @@ impl Listener {
                     // A socket with the kernel's usual buffers serves as well, only slower.
                     let _ = set_socket_buffer(&stream, option);
                 }
-                Ok((stream.into(), peer))
+                Ok((stream.into(), peer, None))
             }
             Bound::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
                 stream.set_nodelay(true)?;
-                Ok((stream.into(), format!("tcp {peer}")))
+                let reached = stream.local_addr()?;
+                Ok((stream.into(), format!("tcp {peer}"), Some(reached)))
             }
         }
     }
