@@ -146,7 +146,12 @@ impl Target {
             None => (Verdict::NotMeasured, format!("target {wanted}: NOT MEASURED")),
             Some(r) if !judged => {
                 let values = range(r, &show);
-                (Verdict::Shown, format!("{values}, target on {REFERENCE_CPU} {wanted} (not judged on another CPU)"))
+                (
+                    Verdict::Shown,
+                    format!(
+                        "{values}, target on {REFERENCE_CPU} {wanted} (shown, not judged: it moves with clock and load)"
+                    ),
+                )
             }
             Some(r) => {
                 let verdict = if bound.holds(r.median) { Verdict::Pass } else { Verdict::Short };

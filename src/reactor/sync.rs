@@ -2,8 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::Reactor;
 
 /// Tasks that wait for a condition that somebody else makes true.
 #[derive(Debug, Default)]
@@ -97,6 +101,18 @@ impl Event {
     /// Waits until it has happened.
     pub async fn wait(&self) {
         self.waiting.until(|| self.happened.get().then_some(())).await;
+    }
+
+    /// Waits until it has happened, at most so long; whether it has.
+    pub async fn happens_within(&self, reactor: &Reactor, time: Duration) -> bool {
+        let mut happened = pin!(self.wait());
+        let mut slept = pin!(reactor.sleep(time));
+        std::future::poll_fn(|cx| match (happened.as_mut().poll(cx), slept.as_mut().poll(cx)) {
+            (Poll::Ready(()), _) => Poll::Ready(true),
+            (_, Poll::Ready(())) => Poll::Ready(false),
+            _ => Poll::Pending,
+        })
+        .await
     }
 }
 

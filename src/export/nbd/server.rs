@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::disk::Disk;
-use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener};
+use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener, finish};
 use crate::reactor::Remote;
 
 use super::NbdError;
@@ -75,42 +74,15 @@ impl NbdServer {
     /// Stops: no more connections, no more requests; what is under way is finished, answered and made durable. Returns whether all that was
     /// done within `timeout`.
     pub fn stop(mut self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
         self.acceptor = None;
         self.end_connections();
-        let ended = self.connections.wait_until_none(deadline);
-        if !ended {
-            warn!("nbd: {} connections did not end within {timeout:?}", self.connections.count());
-        }
-        ended && self.flush(deadline)
+        let number = self.number;
+        finish("nbd", &self.connections, &self.reactors, timeout, move |flushed| Shard::flush(number, flushed))
     }
 
     fn end_connections(&self) {
         let number = self.number;
         self.reactors.iter().for_each(|reactor| reactor.post(move |_| Shard::stop(number)));
-    }
-
-    /// Flushes each disk once: a flush covers what was written on any reactor.
-    fn flush(&self, deadline: Instant) -> bool {
-        let Some(reactor) = self.reactors.first() else { return true };
-        let (done, result) = sync_channel(1);
-        let number = self.number;
-        reactor.post(move |_| {
-            Shard::flush(number, move |failed| {
-                // Nobody waits any more if the time is over.
-                let _ = done.send(failed);
-            });
-        });
-        match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(failed) => {
-                failed.iter().for_each(|what| warn!("nbd: the last flush failed: {what}"));
-                failed.is_empty()
-            }
-            Err(_) => {
-                warn!("nbd: the last flush did not end in time");
-                false
-            }
-        }
     }
 }
 

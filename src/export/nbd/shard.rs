@@ -2,17 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use crate::disk::{DiskError, DiskQueue};
-use crate::export::stream::{Arrival, LOOKS_UNTIL_STALLED, Patience, Share};
+use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share};
 use crate::reactor::{Event, Reactor, Socket};
 
 use super::Link;
@@ -82,7 +79,7 @@ impl Shard {
     }
 
     /// Makes all disks durable, and tells `done` which of them could not.
-    pub(super) fn flush(server: u64, done: impl FnOnce(Vec<String>) + 'static) {
+    pub(super) fn flush(server: u64, done: Flushed) {
         let Some(shard) = SHARDS.with_borrow(|shards| shards.get(&server).cloned()) else { return done(Vec::new()) };
         let reactor = shard.reactor.clone();
         reactor.spawn(async move {
@@ -134,20 +131,9 @@ impl Shard {
     /// Looks after stalled clients until the server is closed. One timer serves all connections.
     async fn watch(self: Rc<Self>) {
         let interval = Duration::from_secs(self.patience.stall_s) / LOOKS_UNTIL_STALLED;
-        while !self.stopped_within(interval).await {
+        while !self.stopped.happens_within(&self.reactor, interval).await {
             self.links.borrow().iter().for_each(|link| link.look(self.patience));
         }
-    }
-
-    async fn stopped_within(&self, interval: Duration) -> bool {
-        let mut stopped = pin!(self.stopped.wait());
-        let mut slept = pin!(self.reactor.sleep(interval));
-        std::future::poll_fn(|cx| match (stopped.as_mut().poll(cx), slept.as_mut().poll(cx)) {
-            (Poll::Ready(()), _) => Poll::Ready(true),
-            (_, Poll::Ready(())) => Poll::Ready(false),
-            _ => Poll::Pending,
-        })
-        .await
     }
 }
 

@@ -10,10 +10,10 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::disk::Disk;
-use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener};
+use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener, finish};
 use crate::reactor::Remote;
 
 use super::NvmeTcpError;
@@ -250,42 +250,15 @@ impl NvmeTcpServer {
     /// Stops: no more connections, no more commands; what is under way is finished, answered and made durable. Returns whether all that was
     /// done within `timeout`.
     pub fn stop(mut self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
         self.acceptor = None;
         self.end_connections();
-        let ended = self.connections.wait_until_none(deadline);
-        if !ended {
-            warn!("nvme_tcp: {} connections did not end within {timeout:?}", self.connections.count());
-        }
-        ended && self.flush(deadline)
+        let number = self.number;
+        finish("nvme_tcp", &self.connections, &self.reactors, timeout, move |flushed| Shard::flush(number, flushed))
     }
 
     fn end_connections(&self) {
         let number = self.number;
         self.reactors.iter().for_each(|reactor| reactor.post(move |_| Shard::stop(number)));
-    }
-
-    /// Flushes each disk once: a flush covers what was written on any reactor.
-    fn flush(&self, deadline: Instant) -> bool {
-        let Some(reactor) = self.reactors.first() else { return true };
-        let (done, result) = sync_channel(1);
-        let number = self.number;
-        reactor.post(move |_| {
-            Shard::flush(number, move |failed| {
-                // Nobody waits any more if the time is over.
-                let _ = done.send(failed);
-            });
-        });
-        match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(failed) => {
-                failed.iter().for_each(|what| warn!("nvme_tcp: the last flush failed: {what}"));
-                failed.is_empty()
-            }
-            Err(_) => {
-                warn!("nvme_tcp: the last flush did not end in time");
-                false
-            }
-        }
     }
 }
 

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::disk::{Disk, DiskError, DiskQueue};
-use crate::export::stream::{Arrival, LOOKS_UNTIL_STALLED, Patience, Share};
+use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share};
 use crate::memory::PAGE;
 use crate::reactor::{Event, RECEIVE_BYTES, Reactor, ReceiveBuffers, Remote, Socket};
 
@@ -210,7 +209,7 @@ impl Shard {
     }
 
     /// Makes all disks durable, and tells `done` which of them could not.
-    pub(super) fn flush(server: u64, done: impl FnOnce(Vec<String>) + 'static) {
+    pub(super) fn flush(server: u64, done: Flushed) {
         let Some(shard) = Self::find(server) else { return done(Vec::new()) };
         let queues: Vec<_> = shard.disks.borrow().values().map(|(queue, _)| queue.clone()).collect();
         shard.reactor.spawn(async move {
@@ -322,7 +321,7 @@ impl Shard {
     async fn watch(self: Rc<Self>) {
         let link_interval_ms = self.patience.stall_s * 1000 / u64::from(LOOKS_UNTIL_STALLED);
         let mut until_link_ms = link_interval_ms;
-        while !self.stopped_within(LOOK).await {
+        while !self.stopped.happens_within(&self.reactor, LOOK).await {
             self.coarse_now.set(Instant::now());
             let looked_ms = LOOK.as_millis() as u64;
             until_link_ms = until_link_ms.saturating_sub(looked_ms);
@@ -345,17 +344,6 @@ impl Shard {
     /// The watchdog looks after a controller whose Admin queue this connection is.
     pub(super) fn watch_controller(&self, connection: u64, controller: &Arc<Controller>) {
         self.controllers.borrow_mut().insert(connection, controller.clone());
-    }
-
-    async fn stopped_within(&self, interval: Duration) -> bool {
-        let mut stopped = pin!(self.stopped.wait());
-        let mut slept = pin!(self.reactor.sleep(interval));
-        std::future::poll_fn(|cx| match (stopped.as_mut().poll(cx), slept.as_mut().poll(cx)) {
-            (Poll::Ready(()), _) => Poll::Ready(true),
-            (_, Poll::Ready(())) => Poll::Ready(false),
-            _ => Poll::Pending,
-        })
-        .await
     }
 }
 

@@ -3,6 +3,7 @@
 mod acceptor;
 mod address;
 mod admission;
+mod finish;
 mod link;
 mod listener;
 mod replies;
@@ -17,6 +18,7 @@ pub use address::ListenAddress;
 
 pub(crate) use acceptor::{Acceptor, Arrival};
 pub(crate) use admission::Connections;
+pub(super) use finish::{Flushed, finish};
 pub(super) use link::{LOOKS_UNTIL_STALLED, Link, LinkEnd, Patience, Phase};
 pub(crate) use listener::{Listener, peer_uid};
 pub(super) use replies::Replies;
