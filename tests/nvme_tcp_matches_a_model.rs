@@ -29,7 +29,7 @@ const MOST_BYTES: u64 = 256 << 10;
 /// What a capsule may carry.
 const MOST_IN_CAPSULE: usize = 8192;
 /// What a fused pair may move.
-const MOST_FUSED: u64 = 8 << 10;
+const MOST_FUSED: u64 = 4 << 10;
 const FUA: u32 = 1 << 30;
 const DEALLOCATE: u32 = 1 << 25;
 
