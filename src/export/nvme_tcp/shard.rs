@@ -66,7 +66,7 @@ impl ViewsOf {
 }
 
 /// A disk as it is served here.
-type Served = (Rc<DiskQueue>, Arc<Desk>);
+type OpenDisk = (Rc<DiskQueue>, Arc<Desk>);
 
 pub(super) struct Shard {
     pub(super) reactor: Reactor,
@@ -78,7 +78,7 @@ pub(super) struct Shard {
     /// Where hosts are taken to have reached us that did not come over TCP.
     address: SocketAddr,
     receive: Rc<ReceiveBuffers>,
-    disks: RefCell<HashMap<String, Served>>,
+    disks: RefCell<HashMap<String, OpenDisk>>,
     views: RefCell<HashMap<ViewKey, Rc<HostView>>>,
     connections: RefCell<HashMap<u64, Rc<Link>>>,
     /// The controllers whose Admin queues are here, by connection.
@@ -313,6 +313,8 @@ impl Shard {
         self.share.leave();
         self.connections.borrow_mut().remove(&number);
         self.controllers.borrow_mut().remove(&number);
+        // A view is of use while a queue holds it; hosts make up their identifiers, so others must not gather here.
+        self.views.borrow_mut().retain(|_, view| Rc::strong_count(view) > 1);
         drop(link);
         drop(arrival.admission);
     }
