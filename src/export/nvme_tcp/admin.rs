@@ -9,6 +9,7 @@ use super::connection::{Arrived, Queue};
 use super::controller::{Admin, Answer as ControllerAnswer};
 use super::end::EndReason;
 use super::receiver::Body;
+use super::room::direction;
 use super::slot::{Answer, Served};
 use super::wire::command::Command;
 use super::wire::fabrics::{Connect, ConnectData};
@@ -105,8 +106,6 @@ impl Served<'_> {
     }
 }
 
-/// Bits 1:0 of the opcode, or for fabrics commands of the type, say which way data goes (Base section 3.3.3.1).
 fn brings_data(command: &Command) -> bool {
-    let direction = if command.opcode == opcode::FABRICS { command.nsid.get() as u8 } else { command.opcode };
-    direction & 0b11 == opcode::HOST_TO_CONTROLLER && command.data.len.get() > 0
+    direction(command) & 0b11 == opcode::HOST_TO_CONTROLLER && command.data.len.get() > 0
 }

@@ -64,7 +64,7 @@ pub(super) fn owed_by(command: &Command) -> usize {
 }
 
 /// Bits 1:0 of the opcode, or of the type of fabrics commands, say which way data goes (Base section 3.3.3.1).
-fn direction(command: &Command) -> u8 {
+pub(super) fn direction(command: &Command) -> u8 {
     if command.opcode == opcode::FABRICS { command.nsid.get() as u8 } else { command.opcode }
 }
 

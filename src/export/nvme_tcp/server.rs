@@ -91,10 +91,9 @@ impl NvmeTcpServer {
         };
         let most: Vec<usize> = reactors
             .iter()
-            .enumerate()
-            .map(|(place, remote)| {
+            .map(|remote| {
                 let setup = setup.clone();
-                remote.call(move |reactor| Shard::open(reactor, place, setup))
+                remote.call(move |reactor| Shard::open(reactor, setup))
             })
             .collect();
         let connections = Connections::new(config.max_connections, &most);

@@ -71,9 +71,8 @@ type OpenDisk = (Rc<DiskQueue>, Arc<Desk>);
 pub(super) struct Shard {
     pub(super) reactor: Reactor,
     server: u64,
-    /// All reactors of the server, and this one's place among them.
+    /// All reactors of the server.
     reactors: Arc<[Remote]>,
-    place: usize,
     pub(super) subsystems: Arc<Subsystems>,
     /// Where hosts are taken to have reached us that did not come over TCP.
     address: SocketAddr,
@@ -104,7 +103,7 @@ pub(super) struct ShardSetup {
 
 impl Shard {
     /// Starts the server's part on this reactor. Returns how many connections its memory carries.
-    pub(super) fn open(reactor: &Reactor, place: usize, setup: ShardSetup) -> usize {
+    pub(super) fn open(reactor: &Reactor, setup: ShardSetup) -> usize {
         let pool_bytes = reactor.buffers().arena().len();
         let receive_bytes = (pool_bytes / 4).max(2 * RECEIVE_BYTES);
         let shared_bytes = pool_bytes - receive_bytes;
@@ -114,7 +113,6 @@ impl Shard {
             reactor: reactor.clone(),
             server: setup.server,
             reactors: setup.reactors,
-            place,
             subsystems: setup.subsystems,
             address: setup.address,
             receive: ReceiveBuffers::new(reactor, receive_bytes),
@@ -256,7 +254,7 @@ impl Shard {
 
     /// How controllers end this connection, from any thread.
     pub(super) fn end_queue(&self, connection: u64, peer: &str) -> Arc<dyn EndQueue> {
-        let (remote, server) = (self.reactors[self.place].clone(), self.server);
+        let (remote, server) = (self.reactor.remote(), self.server);
         Arc::new(QueueOnReactor { remote, server, connection, peer: peer.to_owned() })
     }
 
