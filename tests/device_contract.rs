@@ -8,7 +8,8 @@ use std::rc::Rc;
 use engine::{all, bytes_of, device_config, on_reactor};
 use strongroom::device::layer::LayerConfig;
 use strongroom::device::{
-    ByteRange, Device, DeviceConfig, DeviceHandle, DeviceKind, IoError, SharedDevice, Zeroes, read_whole, write_whole,
+    ByteRange, Device, DeviceConfig, DeviceHandle, DeviceKind, IoError, SharedDevice, SimulatedConfig, SimulatedDevice,
+    Zeroes, read_whole, write_whole,
 };
 use strongroom::memory::Buffer;
 use strongroom::reactor::Reactor;
@@ -177,7 +178,10 @@ impl Subject {
 }
 
 fn check(config: DeviceConfig, memory: Memory) {
-    let shared = SharedDevice::open(&config).expect("a device");
+    check_device(SharedDevice::open(&config).expect("a device"), memory);
+}
+
+fn check_device(shared: SharedDevice, memory: Memory) {
     on_reactor(move |reactor| async move {
         let device = shared.handle(&reactor).expect("a handle");
         keeps_the_contract(reactor, device, memory).await;
@@ -221,6 +225,14 @@ fn memory_keeps_the_contract() {
 #[test]
 fn null_keeps_the_contract() {
     check(device_config(DeviceKind::Null, None, MIB), Memory::Forgets);
+}
+
+#[test]
+fn simulated_keeps_the_contract() {
+    for (most_turns, block_size) in [(0, 512), (9, 512), (3, 4096)] {
+        let config = SimulatedConfig { size: SIZE, block_size, most_turns, seed: 5, is_recorded: true };
+        check_device(SharedDevice::simulated("d0", SimulatedDevice::new(config)), Memory::Keeps);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | [`FileDevice`] | a regular file or a block device, `O_DIRECT` through io_uring | disks |
 //! | [`MemoryDevice`] | memory, on hugepages where there are some | benchmarks, tests, scratch disks |
 //! | [`NullDevice`] | nowhere | measuring what lies above |
+//! | `SimulatedDevice` | memory behind a volatile cache that loses its power on command; feature `simulation` | tests |
 //!
 //! Layers change what a device does, and may be put on any device by its configuration: [`layer::Delay`] makes it slow,
 //! [`layer::Fault`] makes it fail. A [`SharedDevice`] is opened once for the process; each reactor takes a [`DeviceHandle`] of its own.
@@ -18,6 +19,8 @@ mod memory;
 mod null;
 mod open;
 mod range;
+#[cfg(feature = "simulation")]
+mod simulated;
 
 use std::future::Future;
 use std::ops::Range;
@@ -31,6 +34,8 @@ pub use memory::MemoryDevice;
 pub use null::{Fill, NullDevice};
 pub use open::{DeviceConfig, DeviceError, DeviceKind, SharedDevice, Size};
 pub use range::ByteRange;
+#[cfg(feature = "simulation")]
+pub use simulated::{Record, Replay, SimulatedConfig, SimulatedDevice};
 
 /// What a device is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +161,9 @@ pub enum Backend {
     Memory(MemoryDevice),
     /// Nothing.
     Null(NullDevice),
+    /// Memory that loses its power on command.
+    #[cfg(feature = "simulation")]
+    Simulated(SimulatedDevice),
 }
 
 /// A device with its layers: what a disk stands on.
@@ -168,6 +176,8 @@ macro_rules! each {
             Backend::File($device) => $call,
             Backend::Memory($device) => $call,
             Backend::Null($device) => $call,
+            #[cfg(feature = "simulation")]
+            Backend::Simulated($device) => $call,
         }
     };
 }

@@ -18,6 +18,8 @@ use thiserror::Error;
 use crate::memory::{Arena, ArenaError, HugePages, Pages};
 use crate::reactor::Reactor;
 
+#[cfg(feature = "simulation")]
+use super::SimulatedDevice;
 use super::layer::{Layer, LayerConfig};
 use super::{Backend, DeviceHandle, DeviceInfo, FileDevice, Fill, Layered, MemoryDevice, NullDevice};
 
@@ -172,6 +174,8 @@ enum Source {
     },
     Memory(MemoryDevice, Pages),
     Null(Fill),
+    #[cfg(feature = "simulation")]
+    Simulated(SimulatedDevice),
 }
 
 impl SharedDevice {
@@ -218,6 +222,13 @@ impl SharedDevice {
         let info = super::Device::info(&NullDevice::new(size, Fill::Nothing));
         let source = Source::Null(Fill::Nothing);
         Self { name: "null".to_owned(), info, size: shared_size(info), source, layers: Vec::new() }
+    }
+
+    /// A simulated device, which the caller keeps a hand on.
+    #[cfg(feature = "simulation")]
+    pub fn simulated(name: &str, device: SimulatedDevice) -> Self {
+        let (info, size) = (super::Device::info(&device), device.size().clone());
+        Self { name: name.to_owned(), info, size, source: Source::Simulated(device), layers: Vec::new() }
     }
 
     /// The name in the configuration.
@@ -288,7 +299,13 @@ impl SharedDevice {
     }
 
     fn fixed_size(&self) -> DeviceError {
-        let kind = if matches!(self.source, Source::Memory(..)) { "memory" } else { "null" };
+        let kind = match &self.source {
+            Source::File { .. } => "file",
+            Source::Memory(..) => "memory",
+            Source::Null(_) => "null",
+            #[cfg(feature = "simulation")]
+            Source::Simulated(_) => "simulated",
+        };
         DeviceError::Resize {
             name: self.name.clone(),
             what: format!("the size of a {kind} device is fixed while it is open; change it in the configuration"),
@@ -310,6 +327,8 @@ impl SharedDevice {
             Source::Memory(_, Pages::Huge) => "memory on 2 MiB hugepages".to_owned(),
             Source::Memory(_, Pages::Normal(why)) => format!("memory on normal pages ({why})"),
             Source::Null(_) => "null".to_owned(),
+            #[cfg(feature = "simulation")]
+            Source::Simulated(_) => "simulated".to_owned(),
         };
         let layers: String = self.layers.iter().map(|layer| format!(" + {}", layer.name())).collect();
         format!("{what}{layers}, {} MiB, {}-byte blocks", self.info().size >> 20, self.info.block_size)
@@ -326,6 +345,8 @@ impl SharedDevice {
             }
             Source::Memory(device, _) => Backend::Memory(device.clone()),
             Source::Null(fill) => Backend::Null(NullDevice::new(self.info.size, *fill)),
+            #[cfg(feature = "simulation")]
+            Source::Simulated(device) => Backend::Simulated(device.clone()),
         };
         Ok(Layered::new(reactor, backend, self.layers.clone()))
     }

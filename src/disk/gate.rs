@@ -4,59 +4,47 @@
 //! has to himself; at zero it goes on, and counts among its queue's writes in flight until the device is done. Who wants a range to himself
 //!
 //! 1. puts it into the table, which closes the gate: writes that come from then on wait if they overlap;
-//! 2. asks every queue of the disk to change the epoch of its writes in flight, and waits until the old ones are done.
+//! 2. waits until the writes that every queue of the disk had in flight are done: a [`Census`] says how a write that saw the gate open is waited
+//!    for, and why one that looks later sees it closed.
 //!
-//! The count and the change of epoch happen on the queue's own reactor. A write that saw the gate open before the change is therefore
-//! counted in the old epoch and waited for; one that looks after it sees the gate closed, because the message that asked for the change came
-//! after the closing (release by the mailbox, acquire by the load). The number goes down after the holder's last write (release), so who sees
-//! the gate open again also sees what was written.
+//! The number goes down after the holder's last write (release), so who sees the gate open again also sees what was written.
 //!
 //! Nobody can wait in a circle: who waits at the gate has every buffer that the command will need, who is behind it waits for nothing but
-//! devices, and nobody is behind it while a client has yet to send something. A queue that goes away answers what it was asked, and a holder
-//! that is dropped leaves the table. A write that is dropped half-way counts no longer, although the kernel may still carry it out.
+//! devices, and nobody is behind it while a client has yet to send something. A queue that goes away answers when its writes are done, and a
+//! holder that is dropped leaves the table. A write that is dropped half-way counts no longer, although the kernel may still carry it out.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use crate::device::ByteRange;
-use crate::reactor::{Flight, InFlight, Reactor, Remote};
+use crate::reactor::{Census, Flight, Member, Reactor};
 
 /// Room that no table outgrows in ordinary use.
 const ROOM: usize = 64;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-thread_local! {
-    /// The writes in flight of the queues on this reactor.
-    static QUEUES: RefCell<Vec<(u64, Weak<InFlight>)>> = const { RefCell::new(Vec::new()) };
-}
-
 /// The gate of one disk. On cache lines of its own: every write reads `closed`.
 #[repr(align(128))]
 pub(super) struct Gate {
     closed: AtomicUsize,
     table: Mutex<Table>,
+    writes: Arc<Census>,
 }
 
 struct Table {
     held: Vec<Held>,
     /// In the order in which they came.
     waiting: Vec<Waiting>,
-    queues: Vec<Queue>,
 }
 
 /// A range that somebody has to himself, or gets as soon as the old writes are done.
 struct Held {
     id: u64,
     range: ByteRange,
-    /// Queues that have old writes in flight.
-    unsettled: usize,
-    holder: Option<Waker>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,30 +62,15 @@ struct Waiting {
     waker: Waker,
 }
 
-struct Queue {
-    id: u64,
-    reactor: Remote,
-    /// Holders that wait for its old writes and that it has not looked at yet.
-    asked: Vec<u64>,
-}
-
 impl Gate {
     pub(super) fn new() -> Arc<Self> {
-        let table = Table {
-            held: Vec::with_capacity(ROOM),
-            waiting: Vec::with_capacity(ROOM),
-            queues: Vec::with_capacity(ROOM),
-        };
-        Arc::new(Self { closed: AtomicUsize::new(0), table: Mutex::new(table) })
+        let table = Table { held: Vec::with_capacity(ROOM), waiting: Vec::with_capacity(ROOM) };
+        Arc::new(Self { closed: AtomicUsize::new(0), table: Mutex::new(table), writes: Census::new() })
     }
 
     /// Makes a queue known, on its reactor.
     pub(super) fn seat(self: &Arc<Self>, reactor: &Reactor) -> Seat {
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let writes = Rc::new(InFlight::default());
-        QUEUES.with_borrow_mut(|queues| queues.push((id, Rc::downgrade(&writes))));
-        self.table().queues.push(Queue { id, reactor: reactor.remote(), asked: Vec::new() });
-        Seat { gate: self.clone(), id, writes }
+        Seat { gate: self.clone(), writes: self.writes.join(reactor) }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -111,37 +84,6 @@ impl Gate {
 
     fn turn(&self, range: ByteRange, purpose: Purpose) -> Turn<'_> {
         Turn { gate: self, id: None, range, purpose }
-    }
-
-    /// Asks all queues but one to let their old writes run out.
-    fn ask_queues(self: &Arc<Self>, holder: u64, but: u64) {
-        let mut table = self.table();
-        let Table { held, queues, .. } = &mut *table;
-        let Some(held) = held.iter_mut().find(|held| held.id == holder) else { return };
-        for queue in queues.iter_mut().filter(|queue| queue.id != but) {
-            held.unsettled += 1;
-            queue.asked.push(holder);
-            if queue.asked.len() == 1 {
-                let (gate, id) = (self.clone(), queue.id);
-                queue.reactor.post(move |reactor| gate.settle_queue(reactor, id));
-            }
-        }
-    }
-
-    /// Lets the old writes of a queue run out, on its reactor, for everybody who has asked.
-    fn settle_queue(self: Arc<Self>, reactor: &Reactor, queue: u64) {
-        let asked = match self.table().queues.iter_mut().find(|known| known.id == queue) {
-            Some(known) => std::mem::take(&mut known.asked),
-            None => return,
-        };
-        let answer = Answer { gate: self, asked };
-        let writes = QUEUES.with_borrow(|queues| queues.iter().find(|(id, _)| *id == queue)?.1.upgrade());
-        if let Some(writes) = writes.filter(|writes| writes.count() > 0) {
-            reactor.spawn(async move {
-                writes.drain().await;
-                drop(answer);
-            });
-        }
     }
 }
 
@@ -160,36 +102,12 @@ impl Table {
             }
         }
     }
-
-    fn settle(&mut self, holders: &[u64]) {
-        for held in self.held.iter_mut().filter(|held| holders.contains(&held.id)) {
-            held.unsettled -= 1;
-            if held.unsettled == 0
-                && let Some(waker) = held.holder.take()
-            {
-                waker.wake();
-            }
-        }
-    }
-}
-
-/// The answer of a queue to those who have asked: given when it is dropped, in whatever way.
-struct Answer {
-    gate: Arc<Gate>,
-    asked: Vec<u64>,
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.gate.table().settle(&self.asked);
-    }
 }
 
 /// A queue's place at the gate of its disk.
 pub(super) struct Seat {
     gate: Arc<Gate>,
-    id: u64,
-    writes: Rc<InFlight>,
+    writes: Member,
 }
 
 impl Seat {
@@ -218,22 +136,8 @@ impl Seat {
     pub(super) async fn hold(&self, range: ByteRange) -> Holder {
         let id = self.gate.turn(range, Purpose::Hold).await;
         let holder = Holder { gate: self.gate.clone(), id };
-        self.gate.ask_queues(id, self.id);
-        self.writes.drain().await;
-        holder.others_settled().await;
+        self.gate.writes.drain().await;
         holder
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        // The list is gone already if the reactor's thread is ending.
-        let _ = QUEUES.try_with(|queues| queues.borrow_mut().retain(|(id, _)| *id != self.id));
-        let mut table = self.gate.table();
-        if let Some(place) = table.queues.iter().position(|queue| queue.id == self.id) {
-            let asked = table.queues.swap_remove(place).asked;
-            table.settle(&asked);
-        }
     }
 }
 
@@ -241,22 +145,6 @@ impl Drop for Seat {
 pub(super) struct Holder {
     gate: Arc<Gate>,
     id: u64,
-}
-
-impl Holder {
-    fn others_settled(&self) -> impl Future<Output = ()> + '_ {
-        std::future::poll_fn(|cx| {
-            let mut table = self.gate.table();
-            let held = table.held.iter_mut().find(|held| held.id == self.id);
-            match held.filter(|held| held.unsettled > 0) {
-                None => Poll::Ready(()),
-                Some(held) => {
-                    held.holder = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-    }
 }
 
 impl Drop for Holder {
@@ -293,7 +181,7 @@ impl Future for Turn<'_> {
             return Poll::Pending;
         }
         if purpose == Purpose::Hold {
-            table.held.push(Held { id, range, unsettled: 0, holder: None });
+            table.held.push(Held { id, range });
             gate.set_closed(&table);
         }
         if let Some(place) = place {

@@ -5,6 +5,7 @@
 //! reactors; they reach it by [`Remote::post`].
 
 mod affinity;
+mod census;
 mod clock;
 mod file;
 mod mailbox;
@@ -31,6 +32,7 @@ use thiserror::Error;
 use crate::memory::{Arena, ArenaError, BufferPool, HugePages, Pages};
 
 pub use affinity::{allowed_cpus, pin_current_thread};
+pub use census::{Census, Member};
 pub use clock::{Clock, Ticks};
 pub use file::File;
 pub use offload::offload;
