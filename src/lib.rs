@@ -9,6 +9,7 @@
 //! | [`bench`](mod@bench) | the load generator |
 //! | [`export`] | protocols: how clients reach a disk |
 //! | [`disk`] | the only place where plain text meets cipher text |
+//! | [`volume`] | the pool: thin volumes, snapshots, clones; it never sees a key |
 //! | [`device`] | what reads and writes raw blocks |
 //! | [`reactor`] | pinned core, poll loop, io_uring, tasks, mailbox, timers |
 //! | [`secrets`] | where secrets lie: references in the configuration |
@@ -25,3 +26,4 @@ pub mod export;
 pub mod memory;
 pub mod reactor;
 pub mod secrets;
+pub mod volume;

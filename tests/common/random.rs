@@ -1,4 +1,6 @@
 //! Numbers that follow from a seed, so that a failing run can be done again.
+// Each test file is a crate of its own and uses a part of this.
+#![allow(dead_code)]
 
 /// SplitMix64.
 pub struct Random(pub u64);

@@ -1,0 +1,313 @@
+//! What operators do with a pool: create, snapshot, clone, roll back, resize, delete.
+//!
+//! Each is one change of structure: decided and checked with the lock `changing` held, made in a commit ([`Home::change`]), and answered when
+//! that commit is durable. A snapshot pauses the writes of its volume for the moment in which its root is forked; what is dirty is committed
+//! before, so that little is left to be collected in the pause.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::device::{ByteRange, IoError};
+
+use super::super::entry::{SNAPSHOT_SIGN, Volume, VolumeInfo};
+use super::super::error::PoolError;
+use super::super::format::{LONGEST_NAME, MOST_ATTRIBUTES, Record, VolumeKind, VolumeRecord, is_name};
+use super::super::map::Remains;
+use super::super::units::{BLOCK, LARGEST_VOLUME, VolumeId};
+use super::Home;
+use super::commit::Outcome;
+use super::journal::Batch;
+use super::lock::Held;
+use super::structure::{self, Left};
+
+/// A volume to be made.
+#[derive(Clone, Debug)]
+pub struct NewVolume {
+    /// Its name.
+    pub name: String,
+    /// Bytes in it: a multiple of 4096.
+    pub size: u64,
+    /// What the layers above want kept with it.
+    pub attributes: Vec<u8>,
+}
+
+/// Whether a volume may get smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shrink {
+    /// A smaller size is refused.
+    Forbidden,
+    /// What lies behind the new end is lost.
+    Allowed,
+}
+
+/// A part of a volume that differs from another state of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where.
+    pub range: ByteRange,
+    /// It is zeros now, and takes no space.
+    pub is_zero: bool,
+}
+
+impl Home {
+    /// Makes an empty volume.
+    pub async fn create_volume(&self, new: NewVolume) -> Result<Arc<Volume>, PoolError> {
+        let changing = self.changing.lock().await;
+        self.check_name(&new.name)?;
+        self.check_new(&new.name, new.size, &new.attributes)?;
+        let NewVolume { name, size, attributes } = new;
+        let record = self.new_record(VolumeKind::Volume, VolumeId::NOBODY, name, size, attributes)?;
+        self.change(&changing, None, |pool| {
+            structure::create(pool, &record);
+            (Record::Create(Box::new(record.clone())), None)
+        })
+        .await?;
+        self.pool.volume(&record.name)
+    }
+
+    /// Freezes the volume's content of this moment.
+    pub async fn snapshot(&self, volume: &str, name: &str) -> Result<VolumeInfo, PoolError> {
+        let changing = self.changing.lock().await;
+        let source = self.volume_to_change(volume)?;
+        self.check_name(name)?;
+        let name = format!("{volume}{SNAPSHOT_SIGN}{name}");
+        let size = source.size().load(Ordering::Acquire);
+        let attributes = source.attributes();
+        self.check_new(&name, size, &attributes)?;
+        let record = self.new_record(VolumeKind::Snapshot, source.id(), name, size, attributes)?;
+        self.fork(&changing, &source, record).await.map(|snapshot| snapshot.info())
+    }
+
+    /// Makes a volume with the content of a snapshot.
+    pub async fn clone_snapshot(&self, snapshot: &str, name: &str) -> Result<Arc<Volume>, PoolError> {
+        let changing = self.changing.lock().await;
+        let source = self.snapshot_named(snapshot)?;
+        self.check_name(name)?;
+        let size = source.size().load(Ordering::Acquire);
+        let attributes = source.attributes();
+        self.check_new(name, size, &attributes)?;
+        let record = self.new_record(VolumeKind::Volume, source.id(), name.to_owned(), size, attributes)?;
+        self.fork(&changing, &source, record).await
+    }
+
+    async fn fork(
+        &self,
+        changing: &Held<'_>,
+        source: &Arc<Volume>,
+        record: VolumeRecord,
+    ) -> Result<Arc<Volume>, PoolError> {
+        self.change(changing, Some(source), |pool| {
+            structure::fork(pool, source, &record);
+            (Record::Fork { source: source.id(), record: Box::new(record.clone()) }, None)
+        })
+        .await?;
+        self.pool.volume(&record.name)
+    }
+
+    /// Gives the volume the content of one of its snapshots. What was written since is lost.
+    pub async fn rollback(&self, volume: &str, snapshot: &str) -> Result<(), PoolError> {
+        let changing = self.changing.lock().await;
+        let target = self.volume_to_change(volume)?;
+        let source = self.snapshot_named(&format!("{volume}{SNAPSHOT_SIGN}{snapshot}"))?;
+        if source.parent() != target.id() {
+            let what = format!("{} is a snapshot of an earlier {volume}; make a volume from it instead", source.name());
+            return Err(self.invalid(what));
+        }
+        self.change(&changing, Some(&target), |_| {
+            let left = structure::roll_back(&target, &source);
+            (Record::Rollback { volume: target.id(), snapshot: source.id() }, left)
+        })
+        .await
+    }
+
+    /// Gives the volume another size, and returns it.
+    pub async fn resize(&self, volume: &str, size: u64, shrink: Shrink) -> Result<u64, PoolError> {
+        let changing = self.changing.lock().await;
+        let target = self.volume_to_change(volume)?;
+        self.check_size(volume, size)?;
+        let now = target.size().load(Ordering::Acquire);
+        if size < now && shrink == Shrink::Forbidden {
+            let what =
+                format!("{volume} has {now} bytes; a smaller size loses what lies behind it and has to be asked for");
+            return Err(self.invalid(what));
+        }
+        if size == now {
+            return Ok(now);
+        }
+        let more = super::root_pages(size).saturating_sub(super::root_pages(now));
+        if !self.pool.budget().admit(more, &self.pool.space) {
+            return Err(PoolError::NoSpace { pool: self.pool.name().to_owned() });
+        }
+        let mut remains = Remains::default();
+        let mut has_room = true;
+        let changed = self.change(&changing, Some(&target), |pool| {
+            has_room = structure::resize(&target, size, &**pool, &mut remains).is_some();
+            let size = target.size().load(Ordering::Acquire);
+            (Record::Resize { volume: target.id(), size }, None)
+        });
+        let changed = changed.await;
+        // Also if it is not durable: it has happened.
+        self.seat.keep(remains);
+        changed?;
+        if has_room { Ok(size) } else { Err(PoolError::NoSpace { pool: self.pool.name().to_owned() }) }
+    }
+
+    /// Deletes a volume that nobody uses, or a snapshot. Its space is freed in the background.
+    pub async fn delete(&self, name: &str) -> Result<(), PoolError> {
+        let changing = self.changing.lock().await;
+        let volume = self.pool.volume(name)?;
+        if volume.queues() > 0 {
+            let remedy = "close what uses it first";
+            return Err(PoolError::InUse { pool: self.pool.name().to_owned(), name: name.to_owned(), remedy });
+        }
+        self.change(&changing, None, |pool| {
+            let left = structure::delete(pool, &volume);
+            self.catalog.borrow_mut().remove(volume.id());
+            pool.budget().dismiss(super::root_pages(volume.size().load(Ordering::Acquire)));
+            (Record::Delete { volume: volume.id() }, left)
+        })
+        .await
+    }
+
+    /// Keeps other attributes with a volume.
+    pub async fn set_attributes(&self, volume: &str, attributes: Vec<u8>) -> Result<(), PoolError> {
+        let changing = self.changing.lock().await;
+        let target = self.pool.volume(volume)?;
+        self.check_attributes(&attributes)?;
+        self.change(&changing, None, |_| {
+            target.set_attributes(attributes.clone());
+            (Record::SetAttributes { volume: target.id(), attributes }, None)
+        })
+        .await
+    }
+
+    /// Makes a change of structure, durably. `paused` is the volume to which nobody may write while `make` makes it.
+    async fn change(
+        &self,
+        changing: &Held<'_>,
+        paused: Option<&Arc<Volume>>,
+        make: impl FnOnce(&Arc<super::super::pool::Pool>) -> (Record, Left),
+    ) -> Result<(), PoolError> {
+        let failed = |source| self.failed("make the change durable", source);
+        if paused.is_some() {
+            // So that little is left for the pause.
+            self.commit_holding(changing).await.map_err(failed)?;
+        }
+        let committing = self.committing.lock().await;
+        let number = self.pool.commits.begin();
+        let mut batch = Batch::default();
+        // A round covers everybody's changes, not only those of this volume.
+        self.collect(&mut batch).await;
+        {
+            let pause = match paused {
+                Some(volume) if !volume.is_snapshot() => {
+                    let pause = volume.pause.begin();
+                    volume.writes.drain().await;
+                    self.collect_now(volume, &mut batch);
+                    Some(pause)
+                }
+                _ => None,
+            };
+            let (record, left) = make(&self.pool);
+            if let Record::Create(record) | Record::Fork { record, .. } = &record {
+                self.catalog.borrow_mut().add(record.id);
+            }
+            batch.change = Some(record);
+            self.demolish(left);
+            drop(pause);
+        }
+        let outcome = self.write_down(batch).await;
+        match outcome {
+            Ok(Outcome::NoRoom) => {
+                drop(committing);
+                let stored = self.checkpoint_now(changing).await;
+                self.pool.commits.end(number, stored);
+                stored.map_err(failed)
+            }
+            outcome => {
+                self.pool.commits.end(number, outcome.map(drop));
+                outcome.map(drop).map_err(failed)
+            }
+        }
+    }
+
+    fn volume_to_change(&self, name: &str) -> Result<Arc<Volume>, PoolError> {
+        let volume = self.pool.volume(name)?;
+        volume.refuse_offline()?;
+        if volume.is_snapshot() {
+            return Err(self.invalid(format!("{name} is a snapshot, which never changes")));
+        }
+        Ok(volume)
+    }
+
+    fn snapshot_named(&self, name: &str) -> Result<Arc<Volume>, PoolError> {
+        let snapshot = self.pool.volume(name)?;
+        snapshot.refuse_offline()?;
+        if !snapshot.is_snapshot() {
+            return Err(
+                self.invalid(format!("{name} is a volume; a snapshot is written volume{SNAPSHOT_SIGN}snapshot"))
+            );
+        }
+        Ok(snapshot)
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), PoolError> {
+        if is_name(name) {
+            return Ok(());
+        }
+        let what = format!("{name:?} cannot be a name; use 1 to {LONGEST_NAME} of letters, digits, '-', '_' and '.'");
+        Err(self.invalid(what))
+    }
+
+    fn check_new(&self, name: &str, size: u64, attributes: &[u8]) -> Result<(), PoolError> {
+        self.check_size(name, size)?;
+        self.check_attributes(attributes)?;
+        match self.pool.volume(name) {
+            Ok(_) => Err(PoolError::Exists { pool: self.pool.name().to_owned(), name: name.to_owned() }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn check_size(&self, name: &str, size: u64) -> Result<(), PoolError> {
+        if size > 0 && size.is_multiple_of(BLOCK) && size <= LARGEST_VOLUME {
+            return Ok(());
+        }
+        Err(self.invalid(format!(
+            "{name}: {size} bytes is no size for a volume; choose a multiple of {BLOCK}, up to {LARGEST_VOLUME}"
+        )))
+    }
+
+    fn check_attributes(&self, attributes: &[u8]) -> Result<(), PoolError> {
+        if attributes.len() <= MOST_ATTRIBUTES {
+            return Ok(());
+        }
+        Err(self
+            .invalid(format!("{} bytes of attributes are too many; {MOST_ATTRIBUTES} can be kept", attributes.len())))
+    }
+
+    /// A record for something new; space for its pages is kept from now on.
+    fn new_record(
+        &self,
+        kind: VolumeKind,
+        parent: VolumeId,
+        name: String,
+        size: u64,
+        attributes: Vec<u8>,
+    ) -> Result<VolumeRecord, PoolError> {
+        let pages = super::root_pages(size) + self.catalog.borrow().nodes_for_one_more();
+        if !self.pool.budget().admit(pages, &self.pool.space) {
+            return Err(PoolError::NoSpace { pool: self.pool.name().to_owned() });
+        }
+        let id = self.next_volume.get();
+        self.next_volume.set(VolumeId(id.0 + 1));
+        Ok(structure::new_record(id, kind, parent, name, size, attributes))
+    }
+
+    pub(super) fn invalid(&self, what: String) -> PoolError {
+        PoolError::Invalid { pool: self.pool.name().to_owned(), what }
+    }
+
+    pub(super) fn failed(&self, what: &'static str, source: IoError) -> PoolError {
+        PoolError::Io { pool: self.pool.name().to_owned(), what, source }
+    }
+}
