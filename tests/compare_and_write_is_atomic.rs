@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use engine::pool::TestPool;
 use engine::{all, bytes_of, device_config, memory_device};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice, Zeroes};
-use strongroom::disk::{Disk, DiskQueue, Zeroing};
-use strongroom::memory::{Buffer, HugePages};
-use strongroom::reactor::{Reactor, ReactorConfig, ReactorThread, allowed_cpus};
+use strongroom::disk::{Disk, DiskQueue, Ground, Zeroing};
+use strongroom::memory::Buffer;
+use strongroom::reactor::Reactor;
 
 /// More than there are cores, so that some share one.
 const REACTORS: usize = 3;
@@ -20,10 +21,10 @@ const TASKS: u64 = 2;
 /// Reactors that share a core hand it to each other by the kernel's time slices, some milliseconds each.
 const INCREMENTS: u64 = 12;
 const SECTOR: usize = 4096;
-/// A reactor whose thread has panicked never answers the others, which would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// What a write takes on the slow device.
 const SLOW_US: u64 = 300;
+/// Room for a pool and its metadata.
+const POOL_MIB: u64 = 32;
 
 fn sector(number: u64) -> ByteRange {
     ByteRange::new(number * SECTOR as u64, SECTOR as u64).expect("fits")
@@ -63,50 +64,33 @@ fn on_reactors<F: Future<Output = ()> + 'static>(
     disk: &Arc<Disk>,
     task: impl Fn(usize, Reactor, Rc<DiskQueue>) -> F + Clone + Send + 'static,
 ) {
-    let config = ReactorConfig { memory_mib: 8, hugepages: HugePages::Never, ..ReactorConfig::default() };
-    let cpus = allowed_cpus();
-    let threads: Vec<_> =
-        (0..REACTORS).map(|n| ReactorThread::start(cpus[n % cpus.len()], &config).expect("a reactor")).collect();
-    let (done, all_done) = std::sync::mpsc::channel();
-    for (number, thread) in threads.iter().enumerate() {
-        let (disk, task, done) = (disk.clone(), task.clone(), done.clone());
-        thread.remote().post(move |reactor| {
-            let queue = disk.queue(reactor).expect("a queue");
-            let task = task(number, reactor.clone(), queue);
-            reactor.spawn(async move {
-                task.await;
-                done.send(()).expect("the test waits");
-            });
-        });
-    }
-    drop(done);
-    for _ in &threads {
-        all_done.recv_timeout(PATIENCE).expect("every task ended without a panic");
-    }
-    threads.iter().for_each(|thread| thread.remote().stop());
-    threads.into_iter().for_each(ReactorThread::join);
+    let disk = disk.clone();
+    engine::on_reactors(REACTORS, move |number, reactor| {
+        let queue = disk.queue(&reactor).expect("a queue");
+        task(number, reactor, queue)
+    });
 }
 
-fn encrypted(device: Arc<SharedDevice>) -> Arc<Disk> {
-    Disk::with_random_key("x", device, SectorSize::B4096, Kernel::best()).expect("a disk")
+fn encrypted(ground: impl Into<Ground>) -> Arc<Disk> {
+    Disk::with_random_key("x", ground, SectorSize::B4096, Kernel::best()).expect("a disk")
 }
 
-fn file(dir: &tempfile::TempDir) -> Arc<SharedDevice> {
-    let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), 2);
+fn file(dir: &tempfile::TempDir, mib: u64) -> Arc<SharedDevice> {
+    let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), mib);
     Arc::new(SharedDevice::open(&config).expect("a device"))
 }
 
 /// Memory on which a write takes its time: one that passed the gate long ago lands late.
-fn slow() -> Arc<SharedDevice> {
+fn slow(mib: u64) -> Arc<SharedDevice> {
     let layers = format!("layers = [{{ kind = 'delay', write_us = {SLOW_US} }}]");
-    let mut config = device_config(DeviceKind::Memory, None, 2);
+    let mut config = device_config(DeviceKind::Memory, None, mib);
     config.layers = toml::from_str::<toml::Table>(&layers).expect("TOML")["layers"].clone().try_into().expect("layers");
     Arc::new(SharedDevice::open(&config).expect("a device"))
 }
 
 /// A disk whose first sectors hold zeros as plain text.
-fn zeroed(device: Arc<SharedDevice>) -> Arc<Disk> {
-    let disk = encrypted(device);
+fn zeroed(ground: impl Into<Ground>) -> Arc<Disk> {
+    let disk = encrypted(ground);
     let queue_disk = disk.clone();
     engine::on_reactor(move |reactor| async move {
         let queue = queue_disk.queue(&reactor).expect("a queue");
@@ -117,8 +101,8 @@ fn zeroed(device: Arc<SharedDevice>) -> Arc<Disk> {
 }
 
 /// All reactors increment one block, while plain writes go to its neighbours.
-fn no_increment_is_lost(device: Arc<SharedDevice>) {
-    let disk = zeroed(device);
+fn no_increment_is_lost(ground: impl Into<Ground>) {
+    let disk = zeroed(ground);
     let last = Arc::new(AtomicU64::new(0));
     let highest = last.clone();
     on_reactors(&disk, move |number, reactor, queue| {
@@ -156,12 +140,22 @@ fn no_increment_is_lost_in_memory() {
 #[test]
 fn no_increment_is_lost_on_a_file() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    no_increment_is_lost(file(&dir));
+    no_increment_is_lost(file(&dir, 2));
 }
 
 #[test]
 fn no_increment_is_lost_on_a_slow_device() {
-    no_increment_is_lost(slow());
+    no_increment_is_lost(slow(2));
+}
+
+/// On a volume the first increment finds an absent block, which the zeros before have left absent.
+#[test]
+fn no_increment_is_lost_on_volumes() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    for device in [memory_device(POOL_MIB), slow(POOL_MIB), file(&dir, POOL_MIB)] {
+        let pool = TestPool::new(&device);
+        no_increment_is_lost(pool.volume("v0", 1 << 20));
+    }
 }
 
 /// Lets the others end when the writer does, also by a panic.
@@ -201,8 +195,8 @@ async fn write(way: Way, queue: &Rc<DiskQueue>, range: ByteRange, data: &Buffer)
 }
 
 /// One reactor writes a block in the plain way and then finds its own write there, incremented or not; the others increment it.
-fn no_plain_write_is_lost(device: Arc<SharedDevice>) {
-    let disk = zeroed(device);
+fn no_plain_write_is_lost(ground: impl Into<Ground>) {
+    let disk = zeroed(ground);
     let ended = Arc::new(AtomicBool::new(false));
     let incremented = Arc::new(AtomicU64::new(0));
     on_reactors(&disk, move |number, reactor, queue| {
@@ -250,12 +244,21 @@ fn no_plain_write_is_lost_in_memory() {
 #[test]
 fn no_plain_write_is_lost_on_a_file() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    no_plain_write_is_lost(file(&dir));
+    no_plain_write_is_lost(file(&dir, 2));
 }
 
 #[test]
 fn no_plain_write_is_lost_on_a_slow_device() {
-    no_plain_write_is_lost(slow());
+    no_plain_write_is_lost(slow(2));
+}
+
+#[test]
+fn no_plain_write_is_lost_on_volumes() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    for device in [memory_device(POOL_MIB), slow(POOL_MIB), file(&dir, POOL_MIB)] {
+        let pool = TestPool::new(&device);
+        no_plain_write_is_lost(pool.volume("v0", 1 << 20));
+    }
 }
 
 #[test]
@@ -286,7 +289,7 @@ fn a_write_that_waits_for_its_client_holds_up_nobody_and_is_not_lost() {
 #[test]
 fn compares_across_pieces_and_refuses_what_does_not_fit() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    for device in [memory_device(2), file(&dir)] {
+    for device in [memory_device(2), file(&dir, 2)] {
         let disk = encrypted(device);
         engine::on_reactor(move |reactor| async move {
             let queue = disk.queue(&reactor).expect("a queue");

@@ -60,7 +60,10 @@ fn what_is_asked_is_told() {
     let accounts = client.result("account.list", json!({}));
     assert_eq!(accounts, json!([{"name": "acme", "subsystem": null, "hosts": ["web1"], "disks": ["vol1"]}]));
     let exports = client.result("export.list", json!({}));
-    assert_eq!(exports["nbd"]["exports"], json!([{"name": "vol0", "disk": "vol0", "read_only": false}]));
+    assert_eq!(
+        exports["nbd"]["exports"],
+        json!([{"name": "vol0", "disk": "vol0", "read_only": false, "offline": false}])
+    );
     assert_eq!(exports["nbd"]["listen"].as_array().map(Vec::len), Some(2));
     let stat = client.result("stat", json!({"name": "vol1"}));
     assert_eq!((names(&stat), &stat[0]["read"]["commands"]), (vec!["vol1"], &json!(0)));
@@ -114,6 +117,89 @@ fn what_is_changed_is_checked_like_a_configuration() {
     client.result("host.remove", json!({"name": "db1"}));
     assert_eq!(names(&client.result("disk.list", json!({}))), ["vol0", "vol1", "vol2"]);
     assert!(!target.log().contains("c2VjcmV0"));
+    target.stop();
+}
+
+#[test]
+fn pools_and_what_is_in_them_are_changed_over_the_socket() {
+    let target = Target::start(SITE);
+    let mut client = target.client();
+    let pool = |name: &str, create: bool| {
+        json!({"pool": {"name": name, "device": name, "create": create},
+               "device": {"name": name, "kind": "memory", "size": "64M", "hugepages": "never"}})
+    };
+    let (kind, message) = client.refusal("pool.add", pool("p", false));
+    assert!(kind == "refused" && message.contains("create = true formats it if it is blank"), "{kind}: {message}");
+    let added = client.result("pool.add", pool("p", true));
+    assert_eq!(
+        (&added["name"], &added["offline"], &added["size_bytes"]),
+        (&json!("p"), &Value::Null, &json!(64 << 20))
+    );
+    let disk = |name: &str, more: Value| {
+        let mut disk = json!({"name": name, "pool": "p", "encryption": "none"});
+        disk.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        disk
+    };
+    let made = client.result("disk.create", disk("thin", json!({"size": "1G", "sector_size": 512, "account": "acme"})));
+    assert_eq!(
+        (&made["size_bytes"], &made["sector_bytes"], &made["pool"]),
+        (&json!(1 << 30), &json!(512), &json!("p"))
+    );
+    client.result("snapshot.create", json!({"disk": "thin", "name": "s"}));
+    let clone = client.result("disk.create", disk("clone", json!({"from_snapshot": "thin@s"})));
+    assert_eq!(clone["sector_bytes"], json!(512), "as the snapshot");
+    for (method, params, kind, message) in [
+        ("pool.add", pool("p", true), "exists", "p is there twice"),
+        (
+            "pool.add",
+            json!({"pool": {"name": "q", "device": "r"}, "device": {"name": "q", "kind": "null", "size": 4096}}),
+            "refused",
+            "names device r",
+        ),
+        ("pool.show", json!({"name": "q"}), "not_found", "there is no pool q; the pools are: p"),
+        ("pool.remove", json!({"name": "p"}), "in_use", "remove them first: thin, clone"),
+        ("pool.grow", json!({"name": "p", "size": "1G"}), "refused", "memory device is fixed"),
+        ("disk.create", disk("thin", json!({"size": "1G"})), "exists", "thin is there twice"),
+        ("disk.create", disk("other", json!({})), "refused", "give it a size"),
+        ("disk.create", disk("other", json!({"size": "1G", "pool": "q"})), "not_found", "no pool q"),
+        ("disk.create", disk("other", json!({"size": 1000})), "refused", "1000 bytes"),
+        ("disk.create", disk("other", json!({"size": "1G", "sector_size": 1024})), "refused", "1024"),
+        ("disk.create", disk("a name", json!({"size": "1G"})), "refused", "\"a name\" is no name"),
+        ("disk.create", disk("other", json!({"from_snapshot": "thin@x"})), "not_found", "thin@x"),
+        (
+            "disk.create",
+            disk("other", json!({"from_snapshot": "thin@s", "sector_size": 4096})),
+            "failed",
+            "sector_size",
+        ),
+        ("disk.add", json!({"disk": disk("other", json!({"size": "1G"}))}), "refused", "disk.create makes one"),
+        ("disk.add", json!({"disk": disk("other", json!({}))}), "not_found", "give it a size or a snapshot"),
+        ("disk.delete", json!({"name": "vol1"}), "refused", "only disks in pools have volumes"),
+        ("disk.delete", json!({"name": "vol0"}), "in_use", "NBD export"),
+        ("disk.resize", json!({"name": "thin", "size": "1M"}), "refused", "--shrink"),
+        ("disk.resize", json!({"name": "vol1", "size": "1M", "shrink": true}), "refused", "does not become smaller"),
+        ("snapshot.create", json!({"disk": "thin", "name": "s"}), "exists", "thin@s"),
+        ("snapshot.create", json!({"disk": "vol1", "name": "s"}), "refused", "only disks in pools"),
+        ("snapshot.rollback", json!({"disk": "thin", "snapshot": "t"}), "not_found", "thin@t"),
+        ("snapshot.delete", json!({"name": "thin@t"}), "not_found", "no pool has thin@t"),
+        ("snapshot.diff", json!({"to": "thin", "from": "thin@t"}), "not_found", "no pool has thin@t"),
+    ] {
+        let refusal = client.refusal(method, params);
+        assert!(refusal.0 == kind && refusal.1.contains(message), "{method}: {refusal:?}");
+    }
+    client.result("disk.resize", json!({"name": "thin", "size": "1M", "shrink": true}));
+    let back = client.result("snapshot.rollback", json!({"disk": "thin", "snapshot": "s"}));
+    assert_eq!(back["size_bytes"], json!(1 << 30), "a snapshot has its size");
+    // Any order of deletion.
+    client.result("disk.delete", json!({"name": "thin"}));
+    let left = client.result("snapshot.list", json!({}));
+    assert_eq!(names(&left), ["thin@s"]);
+    client.result("snapshot.delete", json!({"name": "thin@s"}));
+    assert_eq!(client.result("disk.show", json!({"name": "clone"}))["volume"]["made_from"], Value::Null);
+    client.result("disk.delete", json!({"name": "clone"}));
+    assert_eq!(client.result("pool.show", json!({"name": "p"}))["contents"], json!([]));
+    assert_eq!(client.result("pool.remove", json!({"name": "p"}))["removed"], json!("p"));
+    assert_eq!(client.result("pool.list", json!({})), json!([]));
     target.stop();
 }
 

@@ -2,6 +2,7 @@
 
 mod engine;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{bytes_of, device_config, memory_device, on_reactor};
@@ -71,7 +72,7 @@ fn latencies_are_those_of_the_device_and_not_those_of_the_client() {
     let layers = "layers = [{ kind = 'delay', read_us = 2000, write_us = 3000, flush_us = 4000 }]";
     let mut config = device_config(DeviceKind::Memory, None, 1);
     config.layers = toml::from_str::<toml::Table>(layers).expect("TOML")["layers"].clone().try_into().expect("layers");
-    let device = SharedDevice::open(&config).expect("a device").into();
+    let device = Arc::new(SharedDevice::open(&config).expect("a device"));
     let disk = Disk::plain("x", device, SectorSize::B4096).expect("a disk");
     let on_disk = disk.clone();
     let started = Instant::now();

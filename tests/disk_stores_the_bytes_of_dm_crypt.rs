@@ -5,12 +5,13 @@ mod engine;
 
 use aes::Aes256;
 use aes::cipher::KeyInit;
+use engine::pool::disk_config;
 use engine::{bytes_of, device_config, on_reactor};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, SharedDevice, Zeroes};
-use strongroom::disk::{Disk, DiskConfig, Encryption, TweakUnit, XtsConfig, Zeroing};
+use strongroom::disk::{Disk, Encryption, TweakUnit, XtsConfig, Zeroing};
 use xts_mode::Xts128;
 
 /// Writes through a disk and decrypts its file by sector number times `step`.
@@ -24,18 +25,8 @@ fn check(sector_size: SectorSize, tweak_unit: TweakUnit, step: u128) {
     if device.info().block_size as usize > sector_size.bytes() {
         return println!("skipped: the file system here has no blocks of {} bytes", sector_size.bytes());
     }
-    let encryption = Encryption::Xts(XtsConfig { key_file, tweak_unit });
-    let config = DiskConfig {
-        name: "vol0".to_owned(),
-        device: "d0".to_owned(),
-        sector_size,
-        encryption,
-        account: None,
-        shared: false,
-        attached_to: Vec::new(),
-        nsid: None,
-        uuid: None,
-    };
+    let encryption = Encryption::Xts(XtsConfig { key_file, tweak_unit: Some(tweak_unit) });
+    let config = disk_config("vol0", sector_size, encryption);
     let disk = Disk::open(&config, Arc::new(device), Kernel::best()).expect("a disk");
     let at = 1 << 20;
     on_reactor(move |reactor| async move {

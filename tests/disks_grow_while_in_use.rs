@@ -1,4 +1,4 @@
-//! A disk on a file grows while it is in use; whatever cannot grow says why, and nothing shrinks.
+//! A disk on a file or on a volume grows while it is in use; whatever cannot grow says why, and nothing shrinks.
 
 mod engine;
 
@@ -7,11 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use engine::pool::TestPool;
 use engine::{bytes_of, device_config, memory_device, small_reactor};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice};
 use strongroom::disk::{Disk, DiskQueue};
 use strongroom::reactor::{Reactor, ReactorThread};
+use strongroom::volume::Shrink;
 
 const MIB: u64 = 1 << 20;
 
@@ -71,7 +73,7 @@ fn grows(layers: &str) {
     assert_eq!(write(&threads[0], &disk, 0), Ok(()));
     assert_eq!(write(&threads[1], &disk, old_end), Err(IoError::OutOfRange));
     assert_eq!(disk.grow(3 * MIB).expect("grown"), 3 * MIB);
-    assert_eq!((disk.size(), disk.device().info().size), (3 * MIB, 3 * MIB));
+    assert_eq!(disk.size(), 3 * MIB);
     for (thread, at) in threads.iter().zip([old_end, 3 * MIB - 8192]) {
         assert_eq!(write(thread, &disk, at), Ok(()));
         assert_eq!(write(thread, &disk, 3 * MIB), Err(IoError::OutOfRange));
@@ -94,6 +96,30 @@ fn through_layers_too() {
     grows(
         "layers = [{ kind = 'delay', write_us = 10 }, { kind = 'fault', rules = [{ effect = 'short', every = 2 }] }]",
     );
+}
+
+#[test]
+fn a_volume_grows_and_shrinks_under_its_disk() {
+    let pool = TestPool::new(&memory_device(32));
+    let disk = Disk::with_random_key("vol0", pool.volume("v0", MIB), SectorSize::B4096, Kernel::best());
+    let disk = disk.expect("a disk");
+    let thread = small_reactor();
+    assert_eq!(write(&thread, &disk, MIB - 4096), Err(IoError::OutOfRange));
+    assert_eq!(disk.grow(3 * MIB).expect("grown"), 3 * MIB);
+    assert_eq!(disk.refresh_size().expect("known"), 3 * MIB);
+    for at in [MIB - 4096, 3 * MIB - 8192] {
+        assert_eq!(write(&thread, &disk, at), Ok(()));
+        expect(&thread, &disk, at);
+    }
+    let error = disk.grow(2 * MIB).expect_err("refused").to_string();
+    assert!(error.contains("vol0") && error.contains("v0"), "{error}");
+    // Only who says so makes a volume smaller; the disk takes it as it is.
+    pool.pool().resize("v0", 2 * MIB, Shrink::Allowed).expect("shrunk");
+    assert_eq!(disk.size(), 2 * MIB);
+    assert_eq!(write(&thread, &disk, 3 * MIB - 8192), Err(IoError::OutOfRange));
+    expect(&thread, &disk, MIB - 4096);
+    thread.remote().stop();
+    thread.join();
 }
 
 #[test]

@@ -55,5 +55,5 @@ fn every_configuration_serves() {
             found += 1;
         }
     }
-    assert!(found >= 4);
+    assert!(found >= 5);
 }

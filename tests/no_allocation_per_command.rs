@@ -1,4 +1,4 @@
-//! At steady state a command costs no heap allocation, on any device, encrypted or not, and over NBD and NVMe/TCP: an allocator counts.
+//! At steady state a command costs no heap allocation, on any device or volume, encrypted or not, and over NBD and NVMe/TCP: an allocator counts.
 #![allow(unsafe_code)]
 
 mod common;
@@ -13,10 +13,11 @@ use common::Target;
 use common::nbd_client::{Client, FLUSH, FUA, READ, Reply, WRITE};
 use common::nvme_client::{self, Digests, Host, Said};
 use common::nvme_target::NvmeTarget;
+use engine::pool::TestPool;
 use engine::{all, device_config, memory_device, on_reactor};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice};
-use strongroom::disk::{Disk, DiskQueue};
+use strongroom::disk::{Disk, DiskQueue, Ground};
 use strongroom::memory::Buffer;
 use strongroom::reactor::Reactor;
 
@@ -103,11 +104,21 @@ async fn count_allocations(reactor: Reactor, queue: Rc<DiskQueue>) -> u64 {
 }
 
 fn check(device: Arc<SharedDevice>) {
+    check_on(|_| device.clone());
+}
+
+/// Blocks are there once the first round was written; what comes after is the steady state.
+fn check_on_a_volume(device: Arc<SharedDevice>) {
+    let pool = TestPool::new(&device);
+    check_on(|encrypted| pool.volume(&format!("encrypted-{encrypted}"), 4 << 20));
+}
+
+fn check_on<G: Into<Ground>>(ground: impl Fn(bool) -> G) {
     for encrypted in [false, true] {
         let disk = if encrypted {
-            Disk::with_random_key("x", device.clone(), SectorSize::B4096, Kernel::best())
+            Disk::with_random_key("x", ground(encrypted), SectorSize::B4096, Kernel::best())
         } else {
-            Disk::plain("x", device.clone(), SectorSize::B4096)
+            Disk::plain("x", ground(encrypted), SectorSize::B4096)
         };
         let disk = disk.expect("a disk");
         let allocations = on_reactor(move |reactor| async move {
@@ -133,6 +144,18 @@ fn on_a_file() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), 8);
     check(Arc::new(SharedDevice::open(&config).expect("a device")));
+}
+
+#[test]
+fn on_a_volume_in_memory() {
+    check_on_a_volume(memory_device(64));
+}
+
+#[test]
+fn on_a_volume_on_a_file() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), 64);
+    check_on_a_volume(Arc::new(SharedDevice::open(&config).expect("a device")));
 }
 
 /// A round of a client's commands, 32 at a time: reads of 4 KiB, small and large writes, flushes, and replies with and without chunks.

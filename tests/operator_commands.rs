@@ -44,7 +44,7 @@ fn disks_come_grow_and_go() {
     let target = target();
     assert_eq!(
         cells(&target.done(&["disk", "list"]), "vol0"),
-        ["vol0", "4 MiB", "4096", "none", "-", "-", "-", "vol0"]
+        ["vol0", "4 MiB", "4096", "none", "-", "-", "-", "vol0", "-", "-"]
     );
     let file = target.dir.path().join("blocks");
     let file = file.to_str().expect("text");
@@ -186,7 +186,11 @@ fn a_disk_is_attached_to_a_host_and_taken_from_it() {
     let said = target.done(&["disk", "attach", "vol1", "--host", "web1"]);
     assert!(said.starts_with("disk vol1 attached: 1 MiB, attached to web1\n"), "{said}");
     let row = target.done(&["disk", "list"]);
-    assert_eq!(cells(&row, "vol1"), ["vol1", "1 MiB", "4096", "none", "acme", "3", "web1 (shared)", "-"], "{row}");
+    assert_eq!(
+        cells(&row, "vol1"),
+        ["vol1", "1 MiB", "4096", "none", "acme", "3", "web1 (shared)", "-", "-", "-"],
+        "{row}"
+    );
     let exports = target.done(&["export", "list"]);
     assert!(exports.contains("namespace 3: disk vol1, 1 MiB, shared, seen by web1"), "{exports}");
     assert_eq!(target.done(&["export", "connections"]), "no host is connected\n");

@@ -5,10 +5,11 @@ mod engine;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use engine::pool::TestPool;
 use engine::{bytes_of, device_config, memory_device, on_reactor};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice};
-use strongroom::disk::{Disk, DiskQueue};
+use strongroom::disk::{Disk, DiskQueue, Ground};
 use strongroom::memory::{Buffer, LARGEST_BUFFER};
 use strongroom::reactor::Reactor;
 
@@ -56,15 +57,29 @@ async fn read(queue: &DiskQueue, mut buffer: Buffer) -> Buffer {
 }
 
 fn check(device: Arc<SharedDevice>) {
+    check_on(device.info().block_size, || device.clone());
+}
+
+/// The first write with a key finds absent blocks, the others find present ones.
+fn check_on_a_volume(device: Arc<SharedDevice>) {
+    let pool = TestPool::new(&device);
+    let count = std::cell::Cell::new(0);
+    check_on(device.info().block_size, || {
+        count.set(count.get() + 1);
+        pool.volume(&format!("v{}", count.get()), 1 << 20)
+    });
+}
+
+fn check_on<G: Into<Ground>>(block_size: u32, ground: impl Fn() -> G) {
     for sector in [SectorSize::B512, SectorSize::B4096] {
-        if device.info().block_size as usize > sector.bytes() {
+        if block_size as usize > sector.bytes() {
             println!("skipped: the device has no blocks of {} bytes", sector.bytes());
             continue;
         }
         for encrypted in [true, false] {
             let disk = match encrypted {
-                true => Disk::with_random_key("x", device.clone(), sector, Kernel::best()),
-                false => Disk::plain("x", device.clone(), sector),
+                true => Disk::with_random_key("x", ground(), sector, Kernel::best()),
+                false => Disk::plain("x", ground(), sector),
             };
             let disk = disk.expect("a disk");
             on_reactor(move |reactor| async move {
@@ -90,6 +105,18 @@ fn into_a_file() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), 2);
     check(Arc::new(SharedDevice::open(&config).expect("a device")));
+}
+
+#[test]
+fn into_a_volume_in_memory() {
+    check_on_a_volume(memory_device(32));
+}
+
+#[test]
+fn into_a_volume_on_a_file() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let config = device_config(DeviceKind::File, Some(dir.path().join("blocks")), 32);
+    check_on_a_volume(Arc::new(SharedDevice::open(&config).expect("a device")));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::process::Command;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use tempfile::TempDir;
 
+use crate::contender::large_pool::LargePool;
 use crate::failure::{Context, Failure, Result};
 use crate::process;
 
@@ -40,10 +41,13 @@ pub struct Lab {
     pub file_mib: u64,
     /// MiB of a memory device.
     pub memory_mib: u64,
+    /// GiB of the volume in the large pool.
+    pub large_gib: u64,
     data: TempDir,
     run: TempDir,
     file: OnceCell<PathBuf>,
     luks: OnceCell<PathBuf>,
+    large: OnceCell<LargePool>,
 }
 
 /// What the user chose for a lab.
@@ -56,6 +60,8 @@ pub struct Choice {
     pub seconds: u32,
     /// MiB of a data file.
     pub file_mib: u64,
+    /// GiB of the volume in the large pool.
+    pub large_gib: u64,
 }
 
 impl Lab {
@@ -88,10 +94,12 @@ impl Lab {
             client_core,
             file_mib: choice.file_mib,
             memory_mib: 512,
+            large_gib: choice.large_gib,
             data: data.on_file("make a directory in", &choice.dir)?,
             run: run.context(|| "cannot make a temporary directory".into())?,
             file: OnceCell::new(),
             luks: OnceCell::new(),
+            large: OnceCell::new(),
         })
     }
 
@@ -123,6 +131,15 @@ impl Lab {
             let _ = self.luks.set(path);
         }
         Ok((self.luks.get().expect("set above"), secret))
+    }
+
+    /// The large pool; filled on first use, and there until the lab is dropped.
+    pub fn large_pool(&self) -> Result<&LargePool> {
+        if self.large.get().is_none() {
+            eprintln!("filling a volume of {} GiB on a simulated device", self.large_gib);
+            let _ = self.large.set(LargePool::start(self)?);
+        }
+        Ok(self.large.get().expect("set above"))
     }
 
     /// A file with a throwaway disk key of 64 random bytes.
@@ -207,7 +224,7 @@ mod tests {
     fn a_lab_without_the_program_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
         let strongroom = Some(dir.path().join("nothing"));
-        let choice = Choice { strongroom, dir: dir.path().into(), seconds: 1, file_mib: 1 };
+        let choice = Choice { strongroom, dir: dir.path().into(), seconds: 1, file_mib: 1, large_gib: 1 };
         let failure = Lab::open(choice).err().unwrap();
         assert!(failure.to_string().contains("--strongroom"), "{failure}");
     }

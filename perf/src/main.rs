@@ -7,6 +7,7 @@ mod interrupt;
 mod lab;
 mod machine;
 mod nbd_client;
+mod pool;
 mod process;
 mod quiet;
 mod report;
@@ -49,7 +50,12 @@ enum Command {
     Nvme(Options),
     /// CPU time of NBD servers without load
     Idle(Options),
-    /// engine, encrypted, nbd, nvme and idle in one run
+    /// Volumes of a pool: beside the device without one, their own overwriting, SPDK's logical volumes; and a pool of 1 TiB
+    Pool(Options),
+    /// Drives a pool inside this process, for the suite `pool`
+    #[command(subcommand, hide = true)]
+    DrivePool(pool::Args),
+    /// engine, encrypted, nbd, nvme, idle and pool in one run
     All(Options),
 }
 
@@ -60,6 +66,8 @@ fn main() -> ExitCode {
         Command::Encrypted(options) => run::run(Suite::Encrypted, &options).map_err(Into::into),
         Command::Nvme(options) => run::run(Suite::Nvme, &options).map_err(Into::into),
         Command::Nbd(options) => run::run(Suite::Nbd, &options).map_err(Into::into),
+        Command::Pool(options) => run::run(Suite::Pool, &options).map_err(Into::into),
+        Command::DrivePool(args) => pool::run(args).map(|()| true),
         Command::Idle(options) => run::run(Suite::Idle, &options).map_err(Into::into),
         Command::All(options) => run::run(Suite::All, &options).map_err(Into::into),
     };

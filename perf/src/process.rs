@@ -208,6 +208,11 @@ fn content(file: &File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
+/// CPU seconds of this process so far, or 0 if the kernel does not tell.
+pub fn own_cpu_s() -> f64 {
+    fs::read_to_string("/proc/self/stat").ok().and_then(|text| cpu_seconds(&text)).unwrap_or(0.0)
+}
+
 /// `Pss`, `Shared_Hugetlb` and `Private_Hugetlb` of `/proc/PID/smaps_rollup`.
 fn memory_kib(rollup: &str) -> Option<u64> {
     let kib = |name: &str| -> Option<u64> {

@@ -99,12 +99,10 @@ impl ContenderResult {
 }
 
 impl RowResult {
-    /// What is shown of a row without load: memory where that was measured, or else CPU time.
+    /// What is shown of a row without load: memory or time where that was measured, or else CPU time.
     pub fn idle_metric(&self) -> Metric {
-        match self.contenders.iter().any(|c| c.summary(Metric::Memory).is_some()) {
-            true => Metric::Memory,
-            false => Metric::CpuPercent,
-        }
+        let is_measured = |metric: &Metric| self.contenders.iter().any(|c| c.summary(*metric).is_some());
+        [Metric::Memory, Metric::Time].into_iter().find(is_measured).unwrap_or(Metric::CpuPercent)
     }
 }
 
@@ -171,7 +169,7 @@ impl Entrant {
         let name = self.contender.name();
         match with_steal(|| self.contender.measure(lab, workload)) {
             Ok(sample) => {
-                let shown = [Metric::Iops, Metric::Memory, Metric::CpuPercent]
+                let shown = [Metric::Iops, Metric::Memory, Metric::Time, Metric::CpuPercent]
                     .into_iter()
                     .find_map(|m| Some(m.show(m.of(&sample)?)));
                 eprintln!("    round {}/{rounds}  {name}: {}", round + 1, shown.unwrap_or_default());

@@ -25,8 +25,8 @@ pub struct Options {
     /// Seconds of one measurement, after one second of ramp
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Two rounds of one second on a 256 MiB file: to see that everything works, not to believe the figures
-    #[arg(long, conflicts_with_all = ["rounds", "seconds", "file_size"])]
+    /// Two rounds of one second on a 256 MiB file and a 32 GiB volume: to see that everything works, not to believe the figures
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "file_size", "large_volume"])]
     quick: bool,
     /// Only rows whose title contains this text
     #[arg(long, value_name = "TEXT")]
@@ -40,6 +40,9 @@ pub struct Options {
     /// MiB of a data file; the encrypted NBD rows need twice that
     #[arg(long, default_value_t = 2048, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..))]
     file_size: u64,
+    /// GiB of the volume that the last rows of the suite `pool` are about
+    #[arg(long, default_value_t = 1024, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..))]
+    large_volume: u64,
     /// Where the JSON and HTML reports go
     #[arg(long, default_value = "perf/results")]
     out: PathBuf,
@@ -52,10 +55,11 @@ pub struct Options {
 }
 
 impl Options {
-    fn size(&self) -> (usize, u32, u64) {
+    /// Rounds, seconds, MiB of the file, GiB of the large volume.
+    fn size(&self) -> (usize, u32, u64, u64) {
         match self.quick {
-            true => (2, 1, 256),
-            false => (self.rounds.into(), self.seconds, self.file_size),
+            true => (2, 1, 256, 32),
+            false => (self.rounds.into(), self.seconds, self.file_size, self.large_volume),
         }
     }
 
@@ -79,9 +83,9 @@ pub fn run(suite: Suite, options: &Options) -> Result<bool> {
     process::require("taskset", "util-linux")?;
     process::require("setpriv", "util-linux")?;
     interrupt::listen()?;
-    let (rounds, seconds, file_mib) = options.size();
+    let (rounds, seconds, file_mib, large_gib) = options.size();
     let strongroom = options.strongroom.clone();
-    let lab = Lab::open(Choice { strongroom, dir: options.dir.clone(), seconds, file_mib })?;
+    let lab = Lab::open(Choice { strongroom, dir: options.dir.clone(), seconds, file_mib, large_gib })?;
     let started = utc_now();
     let noise_before = Noise::watch()?;
     let machine = Machine::inspect(lab.spdk.as_deref());

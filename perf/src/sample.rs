@@ -1,9 +1,9 @@
 //! The result of one measurement of one contender, in the same units whoever measured it, and the metrics that are compared.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Latency of an I/O from its issue to its completion, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Mean.
     pub mean: f64,
@@ -36,7 +36,7 @@ impl Latency {
 }
 
 /// The result of one measurement.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// I/Os a second. Absent where no I/O is made.
     pub iops: Option<f64>,
@@ -48,6 +48,10 @@ pub struct Sample {
     pub cpu: Option<CpuTime>,
     /// Memory of the side under test in MiB, where that is what is measured.
     pub memory_mib: Option<f64>,
+    /// How long something took, in seconds, where that is what is measured.
+    pub seconds: Option<f64>,
+    /// The longest latency around an event, in microseconds: the median over the events.
+    pub pause_us: Option<f64>,
     /// Share of the machine's time that the host kept for others, in percent, while this was measured.
     pub steal_percent: f64,
     /// What the contender tells about itself: the cipher's kernel, for example.
@@ -55,7 +59,7 @@ pub struct Sample {
 }
 
 /// CPU time spent in a span of time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CpuTime {
     /// Seconds of user and system time.
     pub spent_s: f64,
@@ -86,6 +90,10 @@ pub enum Metric {
     CpuPercent,
     /// Memory in MiB.
     Memory,
+    /// How long something took.
+    Time,
+    /// The longest latency around an event.
+    Pause,
 }
 
 impl Metric {
@@ -98,6 +106,8 @@ impl Metric {
             Self::P99 => sample.latency_us.map(|l| l.p99),
             Self::CpuPercent => sample.cpu.map(CpuTime::percent),
             Self::Memory => sample.memory_mib,
+            Self::Time => sample.seconds,
+            Self::Pause => sample.pause_us,
         }
     }
 
@@ -110,6 +120,8 @@ impl Metric {
             Self::P99 => "p99",
             Self::CpuPercent => "CPU",
             Self::Memory => "memory",
+            Self::Time => "time",
+            Self::Pause => "pause",
         }
     }
 
@@ -118,7 +130,8 @@ impl Metric {
         match self {
             Self::Iops => count(value),
             Self::GibPerS => format!("{value:.2} GiB/s"),
-            Self::P50 | Self::P99 => micros(value),
+            Self::P50 | Self::P99 | Self::Pause => micros(value),
+            Self::Time => format!("{value:.3} s"),
             Self::CpuPercent => format!("{value:.2} %"),
             Self::Memory => format!("{value:.0} MiB"),
         }

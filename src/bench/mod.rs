@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::disk::Disk;
-use crate::reactor::{ReactorConfig, ReactorError, ReactorThread};
+use crate::reactor::ReactorThread;
 
 pub use report::{LatencySummary, Report, WaySummary};
 pub use workload::{Access, Mix, UnknownMix};
@@ -39,7 +39,7 @@ pub struct BenchConfig {
     pub runtime: Duration,
     /// How long to run before that.
     pub ramp: Duration,
-    /// One reactor for each.
+    /// One reactor on each.
     pub cores: Vec<usize>,
     /// Check all that is read.
     pub verify: bool,
@@ -53,24 +53,19 @@ pub enum BenchError {
     /// The configuration cannot be run.
     #[error("{0}")]
     Config(String),
-    /// A reactor did not start.
-    #[error(transparent)]
-    Reactor(#[from] ReactorError),
     /// A reactor could not open the disk.
     #[error(transparent)]
     Disk(#[from] crate::disk::DiskError),
 }
 
-/// Runs the load and returns what was measured; `progress` is called about once a second with the commands done so far.
+/// Runs the load, a job on each of the configuration's cores, whose reactors these are, and returns what was measured; `progress` is called about once a second with the commands done so far.
 pub fn run(
     config: &BenchConfig,
-    reactor: &ReactorConfig,
+    reactors: &[ReactorThread],
     disk: &Arc<Disk>,
     mut progress: impl FnMut(Duration, u64),
 ) -> Result<Report, BenchError> {
     check(config, disk)?;
-    let reactors: Vec<ReactorThread> =
-        config.cores.iter().map(|&core| ReactorThread::start(core, reactor)).collect::<Result<_, _>>()?;
     let counters = Arc::new(Progress::for_jobs(reactors.len()));
     let (results, finished) = mpsc::channel();
     let cpu_before = process::process_cpu_seconds();
@@ -94,10 +89,6 @@ pub fn run(
         }
     }
     let cpu_s = process::process_cpu_seconds() - cpu_before;
-    for reactor in reactors {
-        reactor.remote().stop();
-        reactor.join();
-    }
     Ok(Report::new(config, disk, cpu_s, all))
 }
 

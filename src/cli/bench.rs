@@ -11,15 +11,19 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::bench::nvme_tcp::Address;
-use crate::bench::{self, BenchConfig, Mix};
-use crate::control::{Config, KernelChoice};
+use crate::bench::{self, BenchConfig, Mix, Report};
+use crate::control::{Config, KernelChoice, Storage};
 use crate::crypto::xts::SectorSize;
 use crate::device::{DeviceConfig, DeviceKind, SharedDevice, Size};
 use crate::disk::Disk;
 use crate::memory::HugePages;
+use crate::reactor::ReactorThread;
 
-use super::Outcome;
+use super::{Failure, Outcome};
 use nvme_tcp::NvmeTcpArgs;
+
+/// How long a pool may take to be closed after the run.
+const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
@@ -101,14 +105,7 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
     if let Some(target) = &args.target {
         return nvme_tcp::run(target, args, runtime, ramp);
     }
-    let (mut config, disk) = match (&args.config, &args.disk) {
-        (Some(path), Some(name)) => {
-            let config = Config::load(path)?;
-            let disk = config.open_disk(name)?;
-            (config, disk)
-        }
-        _ => (Config::default(), ad_hoc_disk(args)?),
-    };
+    let mut config = args.config.as_ref().map_or_else(|| Ok(Config::default()), |path| Config::load(path))?;
     if !args.cores.is_empty() {
         config.reactor.cores = Some(args.cores.clone());
     }
@@ -123,16 +120,20 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
         verify: args.verify,
         seed: args.seed,
     };
-    let show_progress = !args.json && std::io::stderr().is_terminal();
-    let report = bench::run(&bench, &config.reactor, &disk, |elapsed, done| {
-        if show_progress {
-            eprint!("\r{:4.0} s, {done} commands measured", elapsed.as_secs_f64());
-            // A progress line that cannot be shown is no reason to stop.
-            let _ = std::io::stderr().flush();
+    let reactors = bench.cores.iter().map(|&core| ReactorThread::start(core, &config.reactor));
+    let reactors: Vec<ReactorThread> = reactors.collect::<Result<_, _>>()?;
+    let report = match &args.disk {
+        None => measure(args, &bench, &reactors, &ad_hoc_disk(args)?),
+        Some(name) => {
+            let storage = Storage::new(&config, reactors[0].remote())?;
+            let report = open(&storage, &config, name).and_then(|disk| measure(args, &bench, &reactors, &disk));
+            storage.close(CLOSE_LIMIT).iter().for_each(|wrong| eprintln!("strongroom: {wrong}"));
+            report
         }
-    })?;
-    if show_progress {
-        eprint!("\r\x1b[K");
+    }?;
+    for reactor in reactors {
+        reactor.remote().stop();
+        reactor.join();
     }
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -142,7 +143,34 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
     Ok(if report.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn ad_hoc_disk(args: &BenchArgs) -> Result<Arc<Disk>, Box<dyn std::error::Error>> {
+fn open(storage: &Storage, config: &Config, name: &str) -> Result<Arc<Disk>, Failure> {
+    if let Some(pool) = config.pool_of(name)? {
+        storage.open_pool(config, pool)?;
+    }
+    Ok(storage.open_disk(config, name)?)
+}
+
+fn measure(
+    args: &BenchArgs,
+    bench: &BenchConfig,
+    reactors: &[ReactorThread],
+    disk: &Arc<Disk>,
+) -> Result<Report, Failure> {
+    let show_progress = !args.json && std::io::stderr().is_terminal();
+    let report = bench::run(bench, reactors, disk, |elapsed, done| {
+        if show_progress {
+            eprint!("\r{:4.0} s, {done} commands measured", elapsed.as_secs_f64());
+            // A progress line that cannot be shown is no reason to stop.
+            let _ = std::io::stderr().flush();
+        }
+    })?;
+    if show_progress {
+        eprint!("\r\x1b[K");
+    }
+    Ok(report)
+}
+
+fn ad_hoc_disk(args: &BenchArgs) -> Result<Arc<Disk>, Failure> {
     let sector = SectorSize::try_from(args.sector_size)?;
     let device = |kind, path, size| {
         SharedDevice::open(&DeviceConfig {

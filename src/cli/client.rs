@@ -10,6 +10,8 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::progress::during;
+
 /// The longest that a method takes is a detach whose commands do not end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -79,12 +81,12 @@ impl Client {
     pub(super) fn call(&mut self, method: &str, params: Value) -> Result<Value, Box<dyn Error>> {
         let request = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1});
         self.answers.get_mut().write_all(format!("{request}\n").as_bytes()).map_err(lost)?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line).map_err(lost)?;
+        let mut line = Vec::new();
+        during("waiting for the target", |_| self.answers.read_until(b'\n', &mut line)).map_err(lost)?;
         if line.is_empty() {
             return Err("the target ended the connection; it may be stopping".into());
         }
-        let mut answer: Value = serde_json::from_str(&line)?;
+        let mut answer: Value = serde_json::from_slice(&line)?;
         if let Some(message) = answer["error"]["message"].as_str() {
             return Err(message.into());
         }

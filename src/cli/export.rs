@@ -38,7 +38,8 @@ fn list(exports: &ExportsReport) -> String {
         lines.push(format!("nbd on {}: connections {}", nbd.listen.join(", "), nbd.connections));
         for export in &nbd.exports {
             let mode = if export.read_only { "read-only" } else { "read-write" };
-            lines.push(format!("  {:?}: disk {}, {mode}", export.name, export.disk));
+            let offline = if export.offline { ", OFFLINE" } else { "" };
+            lines.push(format!("  {:?}: disk {}, {mode}{offline}", export.name, export.disk));
         }
     }
     if let Some(nvme_tcp) = &exports.nvme_tcp {

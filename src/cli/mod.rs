@@ -1,8 +1,9 @@
 //! The `strongroom` command: what an operator types, and what comes back.
 //!
-//! `serve` is the target, `bench` needs none; everything else asks a running target over its control socket.
+//! `serve` is the target; `bench`, and those of `pool` that take a path, need none; everything else asks a running target over its control socket.
 //!
-//! Exit codes: 0 = done; 1 = failed or refused, with the reason on standard error; 2 = the command line is wrong; 130 = interrupted at once.
+//! Exit codes: 0 = done; 1 = failed or refused, with the reason on standard error; 2 = the command line is wrong; 3 = a pool could not be
+//! checked; 130 = interrupted at once.
 
 mod account;
 mod bench;
@@ -11,8 +12,12 @@ mod disk;
 mod export;
 mod host;
 mod log_level;
+mod offline;
+mod pool;
+mod progress;
 mod rpc;
 mod serve;
+mod snapshot;
 mod stat;
 mod table;
 
@@ -34,8 +39,12 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Load a disk inside this process, or a target over NVMe/TCP, and report throughput and latency
     Bench(bench::BenchArgs),
-    /// List, add and remove disks, and attach them to hosts
+    /// List, create, add and remove disks, and attach them to hosts
     Disk(disk::DiskArgs),
+    /// Take, list, compare and delete snapshots of disks, and go back to them
+    Snapshot(snapshot::SnapshotArgs),
+    /// Create, show, check and grow the pools that disks and snapshots lie in
+    Pool(pool::PoolArgs),
     /// List, add and remove hosts
     Host(host::HostArgs),
     /// List and add accounts
@@ -56,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Disk(args) => disk::run(&args),
+        Command::Snapshot(args) => snapshot::run(&args),
+        Command::Pool(args) => pool::run(&args),
         Command::Host(args) => host::run(&args),
         Command::Account(args) => account::run(&args),
         Command::Export(args) => export::run(&args),
@@ -73,7 +84,8 @@ pub fn main() -> ExitCode {
 }
 
 /// What a subcommand returns: an exit code, or a text for people.
-type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+type Outcome = Result<ExitCode, Failure>;
+type Failure = Box<dyn std::error::Error>;
 
 /// What has happened, and what else has to be known about it.
 fn changed(what: &str, note: &str) -> String {

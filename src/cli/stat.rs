@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use crate::control::target::{StatReport, TallyReport, WayReport};
+use crate::control::target::{PoolSpace, StatReport, TallyReport, WayReport};
 
 use super::Outcome;
 use super::client::{Ask, Client, say};
@@ -68,6 +68,7 @@ fn since(now: &StatReport, before: &StatReport) -> Option<StatReport> {
     }
     Some(StatReport {
         name: now.name.clone(),
+        pool: now.pool.clone(),
         uptime_s,
         busy_s: now.busy_s - before.busy_s,
         read: way_since(&now.read, &before.read)?,
@@ -121,6 +122,16 @@ fn errors(disk: &StatReport) -> u64 {
     ways.iter().chain(&others).map(|tally| tally.errors).sum()
 }
 
+/// A line for each pool that is low on space.
+fn low_pools(disks: &[StatReport]) -> String {
+    let mut low: Vec<&PoolSpace> =
+        disks.iter().filter_map(|disk| disk.pool.as_ref()).filter(|pool| pool.low_space).collect();
+    low.sort_by_key(|pool| &pool.name);
+    low.dedup_by_key(|pool| &pool.name);
+    let line = |pool: &&PoolSpace| format!("pool {} is low on space: {} free\n", pool.name, bytes(pool.free_bytes));
+    low.iter().map(line).collect()
+}
+
 fn totals(disks: &[StatReport]) -> String {
     let mut table = Table::new(&[
         ("DISK", Align::Left),
@@ -150,7 +161,7 @@ fn totals(disks: &[StatReport]) -> String {
             errors(disk).to_string(),
         ]);
     }
-    table.text_or("there are no disks")
+    table.text_or("there are no disks") + &low_pools(disks)
 }
 
 fn rates(disks: &[StatReport]) -> String {
@@ -184,7 +195,7 @@ fn rates(disks: &[StatReport]) -> String {
             errors(disk).to_string(),
         ]);
     }
-    table.text_or("there are no disks")
+    table.text_or("there are no disks") + &low_pools(disks)
 }
 
 #[cfg(test)]
@@ -199,6 +210,7 @@ mod tests {
     fn report(uptime_s: f64, read: WayReport) -> StatReport {
         StatReport {
             name: "d".to_owned(),
+            pool: None,
             uptime_s,
             busy_s: 0.0,
             read,

@@ -71,6 +71,21 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
+/// A time, in seconds since 1970, as a date in UTC.
+pub(super) fn date(seconds: u64) -> String {
+    let (day, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01 in years of 365 or 366 days that end with February (H. Hinnant, "chrono-compatible low-level date algorithms").
+    let days = day + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let (day, month) = (day_of_year - (153 * march_month + 2) / 5 + 1, (march_month + 2) % 12 + 1);
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +98,20 @@ mod tests {
         table.row(["volume-1".to_owned(), "1 GiB".to_owned(), "a\x1b[2J".to_owned()]);
         let expected = "NAME       SIZE  HOSTS\nv0        8 MiB  -\nvolume-1  1 GiB  a\u{FFFD}[2J\n";
         assert_eq!(table.text_or(""), expected);
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        // date -u -d @SECONDS
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00Z"),
+            (951_782_399, "2000-02-28 23:59:59Z"),
+            (951_782_400, "2000-02-29 00:00:00Z"),
+            (1_735_689_599, "2024-12-31 23:59:59Z"),
+            (4_107_542_400, "2100-03-01 00:00:00Z"),
+        ] {
+            assert_eq!(date(seconds), text);
+        }
     }
 
     #[test]

@@ -5,8 +5,10 @@ mod hardening;
 pub mod log;
 pub mod rpc;
 mod server;
+mod storage;
 pub mod target;
 
 pub use config::{Config, ConfigError, KernelChoice};
 pub use log::LogFilter;
 pub use server::{ServeError, serve};
+pub use storage::Storage;

@@ -14,8 +14,8 @@ use signal_hook::iterator::Signals;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::device::SharedDevice;
-use crate::disk::Disk;
+use crate::device::DeviceError;
+use crate::disk::Ground;
 use crate::export::nbd::NbdError;
 use crate::export::nvme_tcp::Subsystem;
 use crate::export::stream::ListenError;
@@ -25,7 +25,8 @@ use super::config::{Config, ConfigError};
 use super::hardening::forbid_dumps;
 use super::log::LogFilter;
 use super::rpc::ControlSocket;
-use super::target::{Target, describe_pages};
+use super::storage::{Storage, try_unused_devices};
+use super::target::{Disks, Target, describe_pages};
 
 /// How long a drain may take before connections that hang are given up.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -38,6 +39,9 @@ pub enum ServeError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A reactor.
     #[error(transparent)]
     Reactor(#[from] ReactorError),
@@ -56,11 +60,17 @@ pub enum ServeError {
     /// The control socket cannot be had.
     #[error("control: {0}")]
     Control(ListenError),
+    /// A thread cannot be had.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
     /// Connections hung while draining.
     #[error(
         "some connections did not end within {0:?} and were cut; their clients have no answer to what was in flight"
     )]
     NotDrained(Duration),
+    /// A pool was left as after a crash.
+    #[error("{}; what was flushed is safe, and the next start recovers the rest", .0.join("; "))]
+    NotClosed(Vec<String>),
 }
 
 /// Serves a configuration until a signal ends the process. What is logged can be changed meanwhile through `log`.
@@ -71,19 +81,48 @@ pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
     let signals = listen_for_signals()?;
     forbid_dumps().map_err(ServeError::Dumps)?;
 
-    let disks = open_disks(config)?;
+    try_unused_devices(config)?;
     let cores = config.cores()?;
     let reactors: Vec<ReactorThread> =
         cores.iter().map(|&core| ReactorThread::start(core, &config.reactor)).collect::<Result<_, _>>()?;
+    let storage = Arc::new(Storage::new(config, reactors[0].remote())?);
+    storage.open_pools(config);
+    let served = serve_until_stopped(config, &storage, &reactors, log, &signals);
+    if matches!(served, Err(ServeError::NotDrained(_))) {
+        return served;
+    }
+    // Whatever ended it, pools are left in order.
+    let wrong = storage.close(DRAIN_LIMIT);
+    served?;
+    for reactor in reactors {
+        reactor.remote().stop();
+        reactor.join();
+    }
+    if !wrong.is_empty() {
+        return Err(ServeError::NotClosed(wrong));
+    }
+    say("strongroom: drained and stopped\n");
+    Ok(())
+}
+
+/// Opens disks and exports on what is open already, and closes them again when a signal comes.
+fn serve_until_stopped(
+    config: &Config,
+    storage: &Arc<Storage>,
+    reactors: &[ReactorThread],
+    log: LogFilter,
+    signals: &mpsc::Receiver<()>,
+) -> Result<(), ServeError> {
     let remotes: Vec<Remote> = reactors.iter().map(|reactor| reactor.remote().clone()).collect();
-    let lines = describe(&reactors, &disks, config);
-    let target = Arc::new(Target::start(config, disks, &reactors, log)?);
+    let disks = Disks::open_all(config, storage)?;
+    let lines = describe(reactors, storage, &disks, config);
+    let target = Arc::new(Target::start(config, storage.clone(), disks, reactors, log)?);
     let socket = config.control.as_ref().map(|control| ControlSocket::start(&control.socket, target.clone()));
     let socket = socket.transpose().map_err(ServeError::Control)?;
 
     report(lines, &target, config);
     notify(&[sd_notify::NotifyState::Ready]);
-    wait_for_stop(&signals, &remotes);
+    wait_for_stop(signals, &remotes);
     notify(&[sd_notify::NotifyState::Stopping]);
 
     // Nobody changes the target from here on.
@@ -93,23 +132,7 @@ pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
     if !target.stop(DRAIN_LIMIT) {
         return Err(ServeError::NotDrained(DRAIN_LIMIT));
     }
-    for reactor in reactors {
-        reactor.remote().stop();
-        reactor.join();
-    }
-    say("strongroom: drained and stopped\n");
     Ok(())
-}
-
-fn open_disks(config: &Config) -> Result<Vec<Arc<Disk>>, ConfigError> {
-    // A device is opened even if no disk uses it: a wrong path is found at start, not on the day it is needed.
-    for device in &config.devices {
-        if !config.disks.iter().any(|disk| disk.device == device.name) {
-            let unused = SharedDevice::open(device)?;
-            warn!("device {} is not used by any disk ({})", device.name, unused.describe());
-        }
-    }
-    config.disks.iter().map(|disk| config.open_disk(&disk.name)).collect()
 }
 
 /// Starts the thread that receives signals; it sends a message when the target shall stop.
@@ -168,7 +191,7 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 }
 
 /// What the process has got.
-fn describe(reactors: &[ReactorThread], disks: &[Arc<Disk>], config: &Config) -> Vec<String> {
+fn describe(reactors: &[ReactorThread], storage: &Storage, disks: &Disks, config: &Config) -> Vec<String> {
     let mut lines = vec![format!("strongroom {} (pid {})", env!("CARGO_PKG_VERSION"), std::process::id())];
     for reactor in reactors {
         let StartReport { core, memory, pages, ring } = reactor.report();
@@ -180,9 +203,17 @@ fn describe(reactors: &[ReactorThread], disks: &[Arc<Disk>], config: &Config) ->
         us => format!("sleep after {us} µs without work"),
     };
     lines.push(format!("  reactors {idle}; core dumps are off"));
-    for disk in disks {
-        lines.push(format!("  device {}: {}", disk.device().name(), disk.device().describe()));
-        lines.push(format!("  disk {}: {}", disk.name(), disk.describe()));
+    lines.extend(storage.describe());
+    for disk in &config.disks {
+        match disks.open(&disk.name) {
+            Ok(opened) => {
+                if let Ground::Device(device) = opened.ground() {
+                    lines.push(format!("  device {}: {}", device.name(), device.describe()));
+                }
+                lines.push(format!("  disk {}: {}", disk.name, opened.describe()));
+            }
+            Err(why) => lines.push(format!("  disk {}: OFFLINE: {why}", disk.name)),
+        }
     }
     lines
 }
@@ -200,7 +231,8 @@ fn report(mut lines: Vec<String>, target: &Target, config: &Config) {
     }
     for export in config.nbd.iter().flat_map(|nbd| &nbd.exports) {
         let mode = if export.read_only { "read-only" } else { "read-write" };
-        lines.push(format!("  nbd export {:?}: disk {}, {mode}", export.name, export.disk));
+        let offline = if target.is_offline(&export.disk) { ", OFFLINE" } else { "" };
+        lines.push(format!("  nbd export {:?}: disk {}, {mode}{offline}", export.name, export.disk));
     }
     if let Some(control) = &config.control {
         lines.push(format!("  control listens on unix:{}", control.socket.display()));

@@ -29,6 +29,24 @@ pub(super) fn copy(from: &[Segment], to: Segment) {
     }
 }
 
+/// Copies pieces to pieces; there are at least as many bytes to copy as there is room.
+pub(super) fn copy_between(from: &[Segment], to: &[Segment]) {
+    let (mut piece, mut rest) = (zeros(0), from.iter());
+    for place in to {
+        let mut at = 0;
+        while at < place.len() {
+            if piece.is_empty() {
+                piece = *rest.next().expect("the source is as long as the places");
+                continue;
+            }
+            let len = piece.len().min(place.len() - at);
+            copy(&[piece.part(0, len)], place.part(at, len));
+            piece = piece.part(len, piece.len() - len);
+            at += len;
+        }
+    }
+}
+
 /// As many zeros, at most [`MOST_ZEROS`]; only to be read.
 pub(super) fn zeros(len: usize) -> Segment {
     let bytes = &ZEROS[..len];
@@ -74,6 +92,18 @@ mod tests {
     fn segment(bytes: &[u8]) -> Segment {
         // SAFETY: the tests' bytes live as long as the segments, which are only read.
         unsafe { Segment::new(NonNull::from(bytes).cast(), bytes.len()) }
+    }
+
+    #[test]
+    fn pieces_are_copied_to_pieces_that_are_cut_elsewhere() {
+        let from = [segment(b"abc"), segment(b""), segment(b"defgh")];
+        let mut to = [[0; 4]; 2];
+        let places = to.each_mut().map(|bytes| {
+            // SAFETY: the bytes live until the end of the test, and nobody else looks at them meanwhile.
+            unsafe { Segment::new(NonNull::from(bytes).cast(), 4) }
+        });
+        copy_between(&from, &places);
+        assert_eq!(to, [*b"abcd", *b"efgh"]);
     }
 
     #[test]

@@ -24,10 +24,10 @@ impl Cipher {
     }
 
     /// Encrypts the range's sectors, which lie in `from`, to `to`. What lies at `after`, if anything, is fetched meanwhile.
-    pub(super) fn encrypt(&self, range: ByteRange, from: &[Segment], to: Segment, after: *const u8) {
+    pub(super) fn encrypt(&self, range: ByteRange, from: &[Segment], to: &[Segment], after: *const u8) {
         // SAFETY: segments are mapped, and `to` is memory of the device or of a buffer of ours, which no client's segment overlaps;
         // a sector that was put together in the buffer is encrypted where it is.
-        unsafe { self.key.encrypt_segments(self.sector, self.tweak(range), from, &[to], after) }
+        unsafe { self.key.encrypt_segments(self.sector, self.tweak(range), from, to, after) }
     }
 
     /// Decrypts the range's sectors from `from` to `to`, which may be the same memory. What lies at `after`, if anything, is fetched meanwhile.

@@ -3,11 +3,12 @@
 //! Compare and write is atomic against every write to the range, on all queues of the disk, as the fused pair of NVM Command Set 1.0 has to be
 //! ("Fused Operation", "Compare and Write"). [`super::gate`] says how.
 
-use crate::device::{ByteRange, Device, IoError, read_whole, write_whole};
+use crate::device::{ByteRange, IoError, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
 
 use super::bytes::{Expected, total};
-use super::queue::DiskQueue;
+use super::footing::Footing;
+use super::queue::{DiskQueue, Unwritten};
 use super::stats::CommandKind;
 
 /// What is looked at goes through a buffer of at most this size.
@@ -41,7 +42,12 @@ impl DiskQueue {
         self.check(range)?;
         let mut buffer = self.reactor().buffers().take(range.len().min(LOOKED_AT_ONCE) as usize).await;
         for piece in range.pieces(LOOKED_AT_ONCE) {
-            read_whole(self.device(), piece.start(), &mut buffer, 0..piece.len() as usize).await?;
+            match self.footing() {
+                Footing::Device(device) => {
+                    read_whole(device, piece.start(), &mut buffer, 0..piece.len() as usize).await?;
+                }
+                Footing::Volume(volume) => self.read_over_volume(volume, piece, &mut buffer).await?,
+            }
         }
         Ok(())
     }
@@ -69,17 +75,23 @@ impl DiskQueue {
             return Err(IoError::Misaligned);
         }
         // The one buffer that both halves need: taken first, so that nobody waits for one while others wait for the range.
+        self.prepare(range).await;
         let mut buffer = self.reactor().buffers().take(len as usize).await;
-        let _holder = self.seat().hold(range).await;
+        let mut page = if self.may_cut_absent(range) { Some(self.edge().take().await) } else { None };
+        let _holder = self.seat().hold(self.reach(range)).await;
         if !self.holds(range, compare, &mut buffer).await? {
             return Ok(false);
         }
-        match self.device().direct(range) {
-            Some(memory) => self.transform(range, write, memory),
-            None => {
-                let window = 0..len as usize;
-                self.transform(range, write, buffer.segment(window.clone()));
-                write_whole(self.device(), range.start(), &mut buffer, window).await?;
+        if let Some(memory) = self.footing().writable(range) {
+            self.transform(range, write, memory);
+            return Ok(true);
+        }
+        let window = 0..len as usize;
+        self.transform(range, write, buffer.segment(window.clone()));
+        match self.footing() {
+            Footing::Device(device) => write_whole(device, range.start(), &mut buffer, window).await?,
+            Footing::Volume(volume) => {
+                self.write_held(volume, &mut Unwritten { range, buffer, at: 0 }, page.as_mut()).await?;
             }
         }
         Ok(true)

@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::crypto::xts::SectorSize;
+use crate::device::Size;
+
+use super::DiskError;
 
 /// A disk in the configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,13 +20,25 @@ use crate::crypto::xts::SectorSize;
 pub struct DiskConfig {
     /// The name that exports refer to.
     pub name: String,
-    /// The device that the disk takes whole.
-    pub device: String,
-    /// Bytes in a sector: 512 or 4096.
-    #[serde(default = "default_sector", deserialize_with = "sector")]
-    pub sector_size: SectorSize,
-    /// A table with a key, or `"none"`. It has to be there: nobody gets a plain disk by leaving something out.
-    pub encryption: Encryption,
+    /// The device that the disk takes whole, unless it lies in a pool.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// The pool that its volume lies in. The volume has the disk's name.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Bytes of the volume that is made if there is none. One that is there keeps its own size.
+    #[serde(default)]
+    pub size: Option<Size>,
+    /// The snapshot, `volume@snapshot`, that the volume is made from if there is none.
+    #[serde(default)]
+    pub from_snapshot: Option<String>,
+    /// Bytes in a sector: 512 or 4096. If it is left out: what a volume that is there was made with, or else 4096.
+    #[serde(default, deserialize_with = "sector")]
+    pub sector_size: Option<SectorSize>,
+    /// A table with a key, or `"none"`. It has to be there, so that nobody gets a plain disk by leaving something out; but a disk that is made
+    /// from a snapshot has the key of the snapshot's disk, if that one is configured too.
+    #[serde(default)]
+    pub encryption: Option<Encryption>,
     /// Whose disk it is. Only a disk with an account can be attached to hosts.
     #[serde(default)]
     pub account: Option<String>,
@@ -42,6 +57,19 @@ pub struct DiskConfig {
 }
 
 impl DiskConfig {
+    /// Bytes in a sector, or what a disk has that does not say.
+    pub fn sector(&self) -> SectorSize {
+        self.sector_size.unwrap_or(SectorSize::B4096)
+    }
+
+    /// How it is encrypted, which has to be known by now.
+    pub(super) fn needed_encryption(&self) -> Result<&Encryption, DiskError> {
+        self.encryption.as_ref().ok_or_else(|| DiskError::Config {
+            disk: self.name.clone(),
+            what: "encryption is missing; give it a key file, or say \"none\"".to_owned(),
+        })
+    }
+
     /// The disk's UUID in a region: the one it was given, or one that is always the same for the names of region, account and disk. That one
     /// is a UUID of version 8 (RFC 9562 section 5.8) from the first 16 bytes of the SHA-256 of the three names, each followed by its
     /// length as 64 bits, little endian.
@@ -60,12 +88,9 @@ impl DiskConfig {
     }
 }
 
-fn default_sector() -> SectorSize {
-    SectorSize::B4096
-}
-
-fn sector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SectorSize, D::Error> {
-    SectorSize::try_from(u32::deserialize(deserializer)?).map_err(D::Error::custom)
+fn sector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SectorSize>, D::Error> {
+    let bytes = Option::<u32>::deserialize(deserializer)?;
+    bytes.map(SectorSize::try_from).transpose().map_err(D::Error::custom)
 }
 
 /// How a disk is encrypted.
@@ -83,9 +108,9 @@ pub enum Encryption {
 pub struct XtsConfig {
     /// A file with 64 bytes, raw or as 128 hex digits, that only its owner may read.
     pub key_file: PathBuf,
-    /// What the tweak counts.
+    /// What the tweak counts. If it is left out: what a volume that is there was made with, or else sectors.
     #[serde(default)]
-    pub tweak_unit: TweakUnit,
+    pub tweak_unit: Option<TweakUnit>,
 }
 
 /// What the tweak of the cipher counts.
@@ -148,18 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_without_a_word_on_encryption_is_refused() {
-        let error = parse("name = 'a'\ndevice = 'd'").expect_err("refused");
-        assert!(error.contains("encryption"), "{error}");
-    }
-
-    #[test]
     fn encryption_is_none_or_a_key() {
-        assert!(matches!(parse("name='a'\ndevice='d'\nencryption='none'").expect("fits").encryption, Encryption::None));
+        assert!(matches!(
+            parse("name='a'\ndevice='d'\nencryption='none'").expect("fits").encryption,
+            Some(Encryption::None)
+        ));
         let disk = parse("name='a'\ndevice='d'\nsector_size=512\n[encryption]\nkey_file='k'\ntweak_unit='512'");
         let disk = disk.expect("fits");
-        assert_eq!(disk.sector_size, SectorSize::B512);
-        assert!(matches!(disk.encryption, Encryption::Xts(x) if x.tweak_unit == TweakUnit::Bytes512));
+        assert_eq!(disk.sector_size, Some(SectorSize::B512));
+        assert!(matches!(disk.encryption, Some(Encryption::Xts(x)) if x.tweak_unit == Some(TweakUnit::Bytes512)));
         for wrong in
             ["encryption='luks'", "encryption=7", "[encryption]\nkey='k'", "[encryption]\nkey_file='k'\nkeyfile='k'"]
         {

@@ -6,17 +6,20 @@
 //!
 //! One buffer is taken, before the first byte; nothing waits for a second one while it holds the first. A write that waits for its client
 //! never stands in the way of a compare and write ([`super::gate`]): the device is written when everything is there, and memory of the device
-//! is written piece by piece, each in one go, until somebody wants the range to himself; what comes later waits in the buffer.
+//! is written piece by piece, each in one go, until somebody wants the range to himself; what comes later waits in the buffer. Memory of a volume
+//! is asked for anew with each piece, as the volume may have moved meanwhile.
 
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::device::{ByteRange, Device, IoError};
+use crate::device::{ByteRange, IoError};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
 
 use super::bytes::{copy, total};
+use super::footing::Footing;
 use super::queue::{Command, DiskQueue, Staged, Unwritten};
 use super::stats::CommandKind;
+use super::thin::split_at_cluster;
 
 /// A write whose data is still arriving; [`DiskQueue::commit`] writes it once it is whole. Dropped before, it gives everything back;
 /// sectors that a memory device has taken by then stay written.
@@ -26,13 +29,23 @@ pub struct Incoming {
     range: ByteRange,
     /// What the device has to write; beside memory of the device, the place where cut sectors are put together.
     buffer: Buffer,
-    /// The device's own memory, as long as nobody got in the way.
-    memory: Option<Segment>,
+    memory: Memory,
     /// Bytes that have arrived.
     taken: usize,
     /// Bytes that are in the device's own memory.
     stored: usize,
     command: Command,
+}
+
+/// Whether whole sectors go to memory below, as long as nobody got in the way.
+#[derive(Clone, Copy)]
+enum Memory {
+    /// They wait in the buffer.
+    None,
+    /// To the device's own, which stays where it is.
+    Device(Segment),
+    /// To where the volume has them at that moment.
+    Volume,
 }
 
 impl DiskQueue {
@@ -42,8 +55,12 @@ impl DiskQueue {
         if let Err(e) = self.check_arriving(range) {
             return self.end(command, CommandKind::Write, 0, Err(e));
         }
+        self.prepare(range).await;
         let buffer = self.reactor().buffers().take(range.len() as usize).await;
-        let memory = self.device().direct(range);
+        let memory = match self.footing() {
+            Footing::Device(_) => self.footing().writable(range).map_or(Memory::None, Memory::Device),
+            Footing::Volume(_) => Memory::Volume,
+        };
         Ok(Incoming { queue: self.clone(), range, buffer, memory, taken: 0, stored: 0, command })
     }
 
@@ -105,14 +122,32 @@ impl Incoming {
     fn store(&mut self, window: Range<usize>, from: Segment) {
         let (range, _) = behind(self.range, window.start).split_at(window.len() as u64);
         if !self.queue.seat().is_open(range) {
-            self.memory = None;
+            self.memory = Memory::None;
         }
         match self.memory {
-            Some(memory) => {
+            Memory::Device(memory) => {
                 self.queue.transform(range, &[from], memory.part(window.start, window.len()));
                 self.stored = window.end;
             }
-            None => self.queue.transform(range, &[from], self.buffer.segment(window)),
+            Memory::Volume => self.store_by_clusters(range, window.start, from),
+            Memory::None => self.queue.transform(range, &[from], self.buffer.segment(window)),
+        }
+    }
+
+    /// Encrypts whole sectors to the volume's memory, and to the buffer from the first cluster on that cannot be overwritten in place.
+    fn store_by_clusters(&mut self, range: ByteRange, at: usize, from: Segment) {
+        let (mut rest, mut at, mut from) = (range, at, from);
+        while !rest.is_empty() {
+            let (piece, later) = split_at_cluster(rest);
+            let Some(memory) = self.queue.footing().writable(piece) else {
+                self.memory = Memory::None;
+                return self.queue.transform(rest, &[from], self.buffer.segment(at..at + from.len()));
+            };
+            let (now, behind) = split(from, memory.len());
+            self.queue.transform(piece, &[now], memory);
+            at += now.len();
+            self.stored = at;
+            (rest, from) = (later, behind);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Disks: the only place where plain text meets cipher text.
 //!
-//! A [`Disk`] is what the process has opened: a device, a sector size and, unless it is a plain disk, a key. Each reactor serves
-//! it through a [`DiskQueue`] of its own. Above a queue everything is the client's plain text; what it hands to the device of an encrypted
-//! disk is cipher text, sector for sector at the same place: AES-256-XTS with the disk's logical sector number as the tweak
-//! (IEEE 1619-2018), the bytes that dm-crypt's `aes-xts-plain64` makes.
+//! A [`Disk`] is what the process has opened: a device or a volume of a pool ([`Ground`]), a sector size and, unless it is a plain disk, a key.
+//! Each reactor serves it through a [`DiskQueue`] of its own. Above a queue everything is the client's plain text; what it hands to the ground of
+//! an encrypted disk is cipher text, sector for sector at the same place: AES-256-XTS with the disk's logical sector number as the tweak
+//! (IEEE 1619-2018), the bytes that dm-crypt's `aes-xts-plain64` makes. A volume may have a sector in any cluster; its cipher text is the same.
 //!
 //! | an export wants to | it calls |
 //! | --- | --- |
@@ -17,11 +17,15 @@
 //! Ranges are whole sectors within [`Disk::size`]; any other command is refused with an error and changes nothing. Control threads
 //! ask [`Disk::stats`] and call [`Disk::grow`].
 
+mod attributes;
 mod bytes;
 mod cipher;
 mod compare;
 mod config;
+mod edge;
+mod footing;
 mod gate;
+mod ground;
 mod histogram;
 mod incoming;
 mod key_file;
@@ -29,6 +33,7 @@ mod line;
 mod queue;
 pub mod reservation;
 mod stats;
+mod thin;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,11 +45,14 @@ use crate::crypto::xts::{Kernel, SectorSize, XtsKey};
 use crate::device::{DeviceError, SharedDevice};
 use crate::memory::{Secret, SecretError};
 use crate::reactor::Reactor;
+use crate::volume::{PoolError, Volume, VolumeInfo};
 
 use gate::Gate;
 use stats::AllCounters;
 
+pub use attributes::{AttributesError, DiskAttributes};
 pub use config::{DiskConfig, Encryption, TweakUnit, XtsConfig};
+pub use ground::Ground;
 pub use histogram::Latency;
 pub use incoming::Incoming;
 pub use key_file::{KeyFileError, XtsKeyBytes, read_key_file};
@@ -78,6 +86,24 @@ pub enum DiskError {
         /// Why not.
         source: DeviceError,
     },
+    /// The pool does not do it.
+    #[error("disk {disk}: {source}")]
+    Pool {
+        /// The disk.
+        disk: String,
+        /// Why not.
+        source: Box<PoolError>,
+    },
+    /// The volume is not this disk's.
+    #[error("disk {disk}: {ground}: {source}")]
+    Attributes {
+        /// The disk.
+        disk: String,
+        /// The volume.
+        ground: String,
+        /// What does not fit.
+        source: AttributesError,
+    },
     /// There is no locked memory for the key.
     #[error("disk {disk}: {source}")]
     Memory {
@@ -96,75 +122,106 @@ struct Protection {
     step: u64,
 }
 
+impl Protection {
+    /// What the configuration asks for.
+    fn read(config: &DiskConfig, kernel: Kernel) -> Result<Option<Self>, DiskError> {
+        let Encryption::Xts(xts) = config.needed_encryption()? else { return Ok(None) };
+        let key =
+            read_key_file(&xts.key_file).map_err(|source| DiskError::Key { disk: config.name.clone(), source })?;
+        Ok(Some(Self { key, kernel, step: xts.tweak_unit.unwrap_or_default().step(config.sector()) }))
+    }
+}
+
 /// A disk that the process has opened.
 pub struct Disk {
     name: String,
-    device: Arc<SharedDevice>,
+    ground: Ground,
     sector: SectorSize,
-    /// The device's size of now.
-    device_size: Arc<AtomicU64>,
+    /// The ground's size of now.
+    ground_size: Arc<AtomicU64>,
     protection: Option<Protection>,
     gate: Arc<Gate>,
     counters: Arc<AllCounters>,
 }
 
 impl Disk {
-    /// Opens a disk on its device and reads its key.
+    /// Opens a disk on a device that it takes whole, and reads its key.
     pub fn open(config: &DiskConfig, device: Arc<SharedDevice>, kernel: Kernel) -> Result<Arc<Self>, DiskError> {
-        let key_error = |source| DiskError::Key { disk: config.name.clone(), source };
-        let protection = match &config.encryption {
-            Encryption::None => None,
-            Encryption::Xts(xts) => {
-                let key = read_key_file(&xts.key_file).map_err(key_error)?;
-                let step = xts.tweak_unit.step(config.sector_size);
-                Some(Protection { key, kernel, step })
-            }
-        };
-        Self::new(&config.name, device, config.sector_size, protection)
+        let protection = Protection::read(config, kernel)?;
+        Self::new(&config.name, device.into(), config.sector(), protection)
+    }
+
+    /// Opens a disk on its volume, reads its key, and refuses a volume that was written with another key or in another form. What the
+    /// configuration leaves open is as the volume was made.
+    pub fn open_volume(config: &DiskConfig, volume: Arc<Volume>, kernel: Kernel) -> Result<Arc<Self>, DiskError> {
+        let ground = Ground::from(volume.clone());
+        let (sector, protection) = Self::fit(config, &volume.attributes(), ground.name(), kernel)?;
+        Self::new(&config.name, ground, sector, protection)
+    }
+
+    /// Refuses a snapshot of which no volume for this disk could be made.
+    pub fn check_source(config: &DiskConfig, snapshot: &VolumeInfo, kernel: Kernel) -> Result<(), DiskError> {
+        Self::fit(config, &snapshot.attributes, format!("snapshot {}", snapshot.name), kernel).map(drop)
+    }
+
+    fn fit(
+        config: &DiskConfig,
+        attributes: &[u8],
+        ground: String,
+        kernel: Kernel,
+    ) -> Result<(SectorSize, Option<Protection>), DiskError> {
+        let wrong = |source| DiskError::Attributes { disk: config.name.clone(), ground: ground.clone(), source };
+        let attributes = DiskAttributes::decode(attributes).map_err(wrong)?;
+        let config = attributes.complete(config);
+        let protection = Protection::read(&config, kernel)?;
+        let key = protection.as_ref().map(|protection| &*protection.key);
+        attributes.check(&config, key).map_err(wrong)?;
+        Ok((config.sector(), protection))
     }
 
     /// A disk with a key that is made now and kept nowhere else: for benchmarks and tests.
     pub fn with_random_key(
         name: &str,
-        device: Arc<SharedDevice>,
+        ground: impl Into<Ground>,
         sector: SectorSize,
         kernel: Kernel,
     ) -> Result<Arc<Self>, DiskError> {
         let key = key_file::random_key().map_err(|source| DiskError::Key { disk: name.to_owned(), source })?;
-        Self::new(name, device, sector, Some(Protection { key, kernel, step: 1 }))
+        Self::new(name, ground.into(), sector, Some(Protection { key, kernel, step: 1 }))
     }
 
-    /// A disk without encryption.
-    pub fn plain(name: &str, device: Arc<SharedDevice>, sector: SectorSize) -> Result<Arc<Self>, DiskError> {
-        Self::new(name, device, sector, None)
+    /// A disk without encryption; the same for benchmarks and tests, on a volume.
+    pub fn plain(name: &str, ground: impl Into<Ground>, sector: SectorSize) -> Result<Arc<Self>, DiskError> {
+        Self::new(name, ground.into(), sector, None)
     }
 
     fn new(
         name: &str,
-        device: Arc<SharedDevice>,
+        ground: Ground,
         sector: SectorSize,
         protection: Option<Protection>,
     ) -> Result<Arc<Self>, DiskError> {
-        let wrong = |what: String| DiskError::Config { disk: name.to_owned(), what };
-        let info = device.info();
-        if info.block_size as usize > sector.bytes() {
-            return Err(wrong(format!(
-                "device {} has blocks of {} bytes, so sectors of {} bytes cannot be written; set sector_size = 4096",
-                device.name(),
-                info.block_size,
-                sector.bytes()
-            )));
+        let block = ground.block_size() as usize;
+        if block > sector.bytes() {
+            return Err(DiskError::Config {
+                disk: name.to_owned(),
+                what: format!(
+                    "{} has blocks of {block} bytes, so sectors of {} bytes cannot be written; set sector_size = 4096",
+                    ground.name(),
+                    sector.bytes()
+                ),
+            });
         }
         if let Some(protection) = &protection {
             // Expanded once here so that a key or kernel that cannot be used is refused at start-up.
             expand(protection).map_err(|e| e.for_disk(name))?;
         }
-        let device_size = device.size().clone();
+        let ground_size = ground.size().clone();
         Ok(Arc::new(Self {
             name: name.to_owned(),
-            device,
+            ground,
             sector,
-            device_size,
+            ground_size,
             protection,
             gate: Gate::new(),
             counters: Arc::default(),
@@ -176,27 +233,27 @@ impl Disk {
         &self.name
     }
 
-    /// The device that the disk takes whole.
-    pub fn device(&self) -> &SharedDevice {
-        &self.device
+    /// What the disk stands on.
+    pub fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     /// Bytes on the disk; they become more when it grows.
     pub fn size(&self) -> u64 {
-        self.device_size.load(Ordering::Acquire) & !(self.sector.bytes() as u64 - 1)
+        self.ground_size.load(Ordering::Acquire) & !(self.sector.bytes() as u64 - 1)
     }
 
     /// Makes the disk larger, if its device is a regular file, and returns the new size. Every queue takes commands behind the old end at
     /// once. Blocking: for control threads.
     pub fn grow(&self, to: u64) -> Result<u64, DiskError> {
-        self.device.grow(to).map_err(|source| DiskError::Device { disk: self.name.clone(), source })?;
+        self.ground.grow(to).map_err(|e| e.for_disk(&self.name))?;
         Ok(self.size())
     }
 
     /// Looks again how large the device is, such as a block device or file that was made larger elsewhere, and returns the disk's size.
     /// Blocking: for control threads.
     pub fn refresh_size(&self) -> Result<u64, DiskError> {
-        self.device.refresh_size().map_err(|source| DiskError::Device { disk: self.name.clone(), source })?;
+        self.ground.refresh_size().map_err(|e| e.for_disk(&self.name))?;
         Ok(self.size())
     }
 
@@ -229,18 +286,12 @@ impl Disk {
                 format!("aes-256-xts (kernel {kernel}, tweak counts 512-byte units)")
             }
         };
-        format!(
-            "{} MiB, {}-byte sectors, {cipher}, on device {}",
-            self.size() >> 20,
-            self.sector.bytes(),
-            self.device.name()
-        )
+        format!("{} MiB, {}-byte sectors, {cipher}, on {}", self.size() >> 20, self.sector.bytes(), self.ground.name())
     }
 
-    /// Opens the disk on a reactor: a handle on the device and an expanded key of its own.
+    /// Opens the disk on a reactor: a handle on its ground and an expanded key of its own.
     pub fn queue(self: &Arc<Self>, reactor: &Reactor) -> Result<Rc<DiskQueue>, DiskError> {
-        let device =
-            self.device.handle(reactor).map_err(|source| DiskError::Device { disk: self.name.clone(), source })?;
+        let footing = self.ground.footing(reactor).map_err(|e| e.for_disk(&self.name))?;
         let cipher = match &self.protection {
             None => None,
             Some(protection) => {
@@ -248,7 +299,7 @@ impl Disk {
                 Some(cipher::Cipher::new(key, self.sector, protection.step))
             }
         };
-        Ok(Rc::new(DiskQueue::new(reactor, self.clone(), device, cipher)))
+        Ok(Rc::new(DiskQueue::new(reactor, self.clone(), footing, cipher)))
     }
 }
 

@@ -3,7 +3,8 @@
 //! **Read**: the device reads into the caller's buffer and the sectors are decrypted where they are. **Write**: the sectors are encrypted from
 //! where they arrived into a buffer of the reactor, which the device then writes; the source is never changed, and is not needed any
 //! more once the write is [`Staged`]. A device that is memory has no buffer in between: encryption is the only copy. Such a command first asks the
-//! processor for its lines and lets the other ready commands do the same, so their memory is fetched together.
+//! processor for its lines and lets the other ready commands do the same, so their memory is fetched together. What is different on a volume is
+//! in [`super::thin`].
 //!
 //! Whatever changes the device passes the disk's gate ([`super::gate`]) first: compare and write may have a range to itself.
 
@@ -12,13 +13,15 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::device::{ByteRange, Device, DeviceHandle, Extent, IoError, Zeroes, read_whole, write_whole};
+use crate::device::{ByteRange, Device, Extent, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
 use crate::reactor::{Flight, InFlight, Reactor, Ticks};
 
 use super::Disk;
-use super::bytes::{MOST_ZEROS, copy, total, zeros};
+use super::bytes::{MOST_ZEROS, copy, copy_between, total, zeros};
 use super::cipher::Cipher;
+use super::edge::Edge;
+use super::footing::Footing;
 use super::gate::Seat;
 use super::line::{Line, fetch};
 use super::stats::{CommandKind, DiskStats, Meter};
@@ -64,25 +67,27 @@ impl Staged {
 pub struct DiskQueue {
     reactor: Reactor,
     disk: Arc<Disk>,
-    device: DeviceHandle,
+    footing: Footing,
     cipher: Option<Cipher>,
     seat: Seat,
     line: Line,
+    edge: Edge,
     commands: Rc<InFlight>,
     meter: Meter,
 }
 
 impl DiskQueue {
-    pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, device: DeviceHandle, cipher: Option<Cipher>) -> Self {
+    pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, footing: Footing, cipher: Option<Cipher>) -> Self {
         let seat = disk.gate.seat(reactor);
         let meter = disk.counters.meter(*reactor.clock());
         Self {
             reactor: reactor.clone(),
             disk,
-            device,
+            footing,
             cipher,
             seat,
             line: Line::default(),
+            edge: Edge::default(),
             commands: Rc::default(),
             meter,
         }
@@ -93,8 +98,12 @@ impl DiskQueue {
         &self.disk
     }
 
-    pub(super) fn device(&self) -> &DeviceHandle {
-        &self.device
+    pub(super) fn footing(&self) -> &Footing {
+        &self.footing
+    }
+
+    pub(super) fn edge(&self) -> &Edge {
+        &self.edge
     }
 
     pub(super) fn seat(&self) -> &Seat {
@@ -158,24 +167,23 @@ impl DiskQueue {
 
     pub(super) async fn read_plain(&self, range: ByteRange, buffer: &mut Buffer, at: usize) -> Result<(), IoError> {
         let window = self.check_window(range, buffer, at)?;
-        if let Some(memory) = self.device.direct(range) {
+        let version = self.footing.version();
+        if let Some(memory) = self.footing.readable(range) {
             let after = self.line.turn(memory).await;
-            let to = buffer.segment(window);
-            match &self.cipher {
-                Some(cipher) => cipher.decrypt(range, memory, to, after),
-                None => {
-                    fetch(after);
-                    copy(&[memory], to);
-                }
+            if let Some(memory) = self.footing.still_readable(range, memory, version) {
+                self.reveal(range, memory, buffer.segment(window), after);
+                return Ok(());
             }
-            return Ok(());
         }
-        read_whole(&self.device, range.start(), buffer, window.clone()).await?;
-        if let Some(cipher) = &self.cipher {
-            let text = buffer.segment(window);
-            cipher.decrypt(range, text, text, std::ptr::null());
+        match &self.footing {
+            Footing::Volume(volume) => self.read_runs(volume, range, buffer, at).await,
+            Footing::Device(device) => {
+                read_whole(device, range.start(), buffer, window.clone()).await?;
+                let text = buffer.segment(window);
+                self.reveal(range, text, text, std::ptr::null());
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Takes over the data of a write: `from` holds it, in any number of pieces, and may be used again afterwards.
@@ -195,12 +203,14 @@ impl DiskQueue {
         if given as u64 != range.len() || given > LARGEST_BUFFER {
             return Err(IoError::Misaligned);
         }
-        if let Some(memory) = self.device.direct(range) {
+        if let Some(memory) = self.footing.writable_start(range) {
             let after = self.line.turn(memory).await;
             self.seat.pass(range).await;
-            self.transform_before(range, from, memory, after);
-            return Ok(None);
+            if self.write_in_place(range, from, memory, after) {
+                return Ok(None);
+            }
         }
+        self.prepare(range).await;
         let buffer = self.reactor.buffers().take(given).await;
         self.transform(range, from, buffer.segment(0..given));
         Ok(Some(Unwritten { range, buffer, at: 0 }))
@@ -219,9 +229,15 @@ impl DiskQueue {
     }
 
     async fn write_down(&self, unwritten: Option<Unwritten>) -> Result<(), IoError> {
-        let Some(Unwritten { range, mut buffer, at }) = unwritten else { return Ok(()) };
-        let _write = self.seat.enter(range).await;
-        write_whole(&self.device, range.start(), &mut buffer, at..at + range.len() as usize).await
+        let Some(mut write) = unwritten else { return Ok(()) };
+        match &self.footing {
+            Footing::Volume(volume) => self.write_to_volume(volume, write).await,
+            Footing::Device(device) => {
+                let Unwritten { range, buffer, at } = &mut write;
+                let _write = self.seat.enter(*range).await;
+                write_whole(device, range.start(), buffer, *at..*at + range.len() as usize).await
+            }
+        }
     }
 
     /// Writes `from`, in any number of pieces, to the range.
@@ -233,7 +249,7 @@ impl DiskQueue {
     /// Makes everything that was answered before durable.
     pub async fn flush(&self) -> Result<(), IoError> {
         let command = self.begin();
-        let done = self.device.flush().await;
+        let done = self.footing.flush().await;
         self.end(command, CommandKind::Flush, 0, done)
     }
 
@@ -246,19 +262,23 @@ impl DiskQueue {
 
     async fn give_back(&self, range: ByteRange) -> Result<(), IoError> {
         self.check(range)?;
-        if !self.device.info().can_discard {
+        if !self.footing.info().can_discard {
             return Ok(());
         }
         let _write = self.seat.enter(range).await;
-        match self.device.discard(range).await {
+        match self.footing.discard(range).await {
             Err(IoError::Unsupported) => Ok(()),
             other => other,
         }
     }
 
-    /// Whether zeros can be written faster than by writing them. Never on an encrypted disk: its zeros are cipher text.
+    /// Whether zeros can be written faster than by writing them, if their space may be given back. Not on a device under an encrypted disk, where
+    /// zeros are cipher text; always on a volume, whose absent blocks are zeros of plain text.
     pub fn can_zero_fast(&self) -> bool {
-        self.cipher.is_none() && self.device.info().can_write_zeroes
+        match &self.footing {
+            Footing::Device(device) => self.cipher.is_none() && device.info().can_write_zeroes,
+            Footing::Volume(_) => true,
+        }
     }
 
     /// Makes the range read as zeros.
@@ -270,16 +290,25 @@ impl DiskQueue {
 
     async fn zero(&self, range: ByteRange, space: Zeroes, how: Zeroing) -> Result<(), IoError> {
         self.check(range)?;
-        if self.can_zero_fast() {
-            let _write = self.seat.enter(range).await;
-            match self.device.write_zeroes(range, space).await {
-                Err(IoError::Unsupported) => {}
-                other => return other,
+        match &self.footing {
+            Footing::Volume(volume) if space == Zeroes::MayFree => return self.free_as_zeros(volume, range).await,
+            Footing::Device(device) if self.can_zero_fast() => {
+                let _write = self.seat.enter(range).await;
+                match device.write_zeroes(range, space).await {
+                    Err(IoError::Unsupported) => {}
+                    other => return other,
+                }
             }
+            _ => {}
         }
-        if how == Zeroing::OnlyFast {
-            return Err(IoError::Unsupported);
+        match how {
+            Zeroing::OnlyFast => Err(IoError::Unsupported),
+            Zeroing::AnyWay => self.write_zeros(range).await,
         }
+    }
+
+    /// Writes zeros as data.
+    pub(super) async fn write_zeros(&self, range: ByteRange) -> Result<(), IoError> {
         for piece in range.pieces(MOST_ZEROS as u64) {
             let unwritten = self.take_over(piece, &[zeros(piece.len() as usize)]).await?;
             self.write_down(unwritten).await?;
@@ -287,14 +316,14 @@ impl DiskQueue {
         Ok(())
     }
 
-    /// Which parts of the range hold data; at least one extent. On an encrypted disk all of it does: a hole in the cipher text is not a
-    /// zero in the plain text.
+    /// Which parts of the range hold data; at least one extent. On a device under an encrypted disk all of it does: a hole in the cipher text is
+    /// not a zero in the plain text. The absent blocks of a volume are.
     pub async fn extents(&self, range: ByteRange) -> Result<Vec<Extent>, IoError> {
         let _command = self.begin();
         self.check(range)?;
-        match self.cipher {
-            Some(_) => Ok(vec![Extent { len: range.len(), is_hole: false }]),
-            None => self.device.extents(range).await,
+        match (&self.footing, &self.cipher) {
+            (Footing::Device(_), Some(_)) => Ok(vec![Extent { len: range.len(), is_hole: false }]),
+            (footing, _) => footing.extents(range).await,
         }
     }
 
@@ -307,18 +336,41 @@ impl DiskQueue {
         Ok(at..end)
     }
 
+    /// The one pass over a read's data: from where it is stored to the same place or to a buffer. What lies at `after` is worked on next.
+    #[inline]
+    pub(super) fn reveal(&self, range: ByteRange, from: Segment, to: Segment, after: *const u8) {
+        match &self.cipher {
+            Some(cipher) => cipher.decrypt(range, from, to, after),
+            None => {
+                fetch(after);
+                copy(&[from], to);
+            }
+        }
+    }
+
     /// The one pass over a write's data.
     pub(super) fn transform(&self, range: ByteRange, from: &[Segment], to: Segment) {
         self.transform_before(range, from, to, std::ptr::null());
     }
 
     /// The same; what lies at `after` is worked on next.
-    fn transform_before(&self, range: ByteRange, from: &[Segment], to: Segment, after: *const u8) {
+    pub(super) fn transform_before(&self, range: ByteRange, from: &[Segment], to: Segment, after: *const u8) {
+        match &self.cipher {
+            Some(cipher) => cipher.encrypt(range, from, &[to], after),
+            None => {
+                fetch(after);
+                copy(from, to);
+            }
+        }
+    }
+
+    /// The same, to several places.
+    pub(super) fn transform_between(&self, range: ByteRange, from: &[Segment], to: &[Segment], after: *const u8) {
         match &self.cipher {
             Some(cipher) => cipher.encrypt(range, from, to, after),
             None => {
                 fetch(after);
-                copy(from, to);
+                copy_between(from, to);
             }
         }
     }

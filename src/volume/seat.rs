@@ -204,20 +204,41 @@ impl Seat {
             let buffer = self.reactor.buffers().take(CLUSTER as usize).await;
             return CopyBuffer { buffer, home };
         }
-        let ticket = home.next_ticket.get();
-        home.next_ticket.set(ticket + 1);
-        home.line.borrow_mut().push_back(ticket);
-        let is_first = || home.line.borrow().front() == Some(&ticket);
-        let take = || if is_first() { home.free.borrow_mut().pop() } else { None };
+        let place = InLine::last(home);
+        let take = || if place.is_first() { home.free.borrow_mut().pop() } else { None };
         let buffer = home.waiting.until(take).await;
-        home.line.borrow_mut().pop_front();
-        home.waiting.wake_all();
         CopyBuffer { buffer, home }
     }
 
     /// Whether it keeps nodes or clusters.
     pub(super) fn is_tidy(&self) -> bool {
         self.quarantine.borrow().is_empty() && self.nodes.borrow().is_empty()
+    }
+}
+
+/// A place in the line for copy buffers, until this is dropped.
+struct InLine<'a> {
+    home: &'a CopyBuffers,
+    ticket: u64,
+}
+
+impl<'a> InLine<'a> {
+    fn last(home: &'a CopyBuffers) -> Self {
+        let ticket = home.next_ticket.get();
+        home.next_ticket.set(ticket + 1);
+        home.line.borrow_mut().push_back(ticket);
+        Self { home, ticket }
+    }
+
+    fn is_first(&self) -> bool {
+        self.home.line.borrow().front() == Some(&self.ticket)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.home.line.borrow_mut().retain(|ticket| *ticket != self.ticket);
+        self.home.waiting.wake_all();
     }
 }
 

@@ -2,10 +2,13 @@
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub mod pool;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use strongroom::device::{DeviceConfig, DeviceKind, SharedDevice, Size};
 use strongroom::memory::HugePages;
@@ -15,6 +18,37 @@ use strongroom::reactor::{Reactor, ReactorConfig, ReactorThread, allowed_cpus};
 pub fn small_reactor() -> ReactorThread {
     let config = ReactorConfig { memory_mib: 16, hugepages: HugePages::Never, ..ReactorConfig::default() };
     ReactorThread::start(*allowed_cpus().last().expect("a core"), &config).expect("a reactor")
+}
+
+/// More than any task of a test takes. A reactor whose thread has panicked never answers the others, which would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs a task on each of so many reactors at once, and returns when all are done.
+pub fn on_reactors<F: Future<Output = ()> + 'static>(
+    count: usize,
+    task: impl Fn(usize, Reactor) -> F + Clone + Send + 'static,
+) {
+    let config = ReactorConfig { memory_mib: 8, hugepages: HugePages::Never, ..ReactorConfig::default() };
+    let cpus = allowed_cpus();
+    let threads: Vec<_> =
+        (0..count).map(|n| ReactorThread::start(cpus[n % cpus.len()], &config).expect("a reactor")).collect();
+    let (done, all_done) = mpsc::channel();
+    for (number, thread) in threads.iter().enumerate() {
+        let (task, done) = (task.clone(), done.clone());
+        thread.remote().post(move |reactor| {
+            let task = task(number, reactor.clone());
+            reactor.spawn(async move {
+                task.await;
+                done.send(()).expect("the test waits");
+            });
+        });
+    }
+    drop(done);
+    for _ in &threads {
+        all_done.recv_timeout(PATIENCE).expect("every task ended without a panic");
+    }
+    threads.iter().for_each(|thread| thread.remote().stop());
+    threads.into_iter().for_each(ReactorThread::join);
 }
 
 /// Runs a task on a reactor of its own and returns its result.
@@ -80,4 +114,11 @@ pub fn bytes_of(seed: u64, len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// A memory device with layers, as the configuration has them.
+pub fn layered(mib: u64, layers: &str) -> Arc<SharedDevice> {
+    let mut config = device_config(DeviceKind::Memory, None, mib);
+    config.layers = toml::from_str::<toml::Table>(layers).expect("TOML")["layers"].clone().try_into().expect("layers");
+    Arc::new(SharedDevice::open(&config).expect("a device"))
 }

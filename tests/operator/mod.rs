@@ -34,8 +34,13 @@ impl Target {
 
     /// The same in a folder where something lies already.
     pub fn start_in(dir: TempDir, config: &str) -> Self {
+        Self::start_with(dir, &(BEGINNING.to_owned() + config))
+    }
+
+    /// The same with a whole configuration; its control socket is `c`.
+    pub fn start_with(dir: TempDir, config: &str) -> Self {
         let path = dir.path().join("target.toml");
-        std::fs::write(&path, BEGINNING.to_owned() + config).expect("written");
+        std::fs::write(&path, config).expect("written");
         let log = std::fs::File::create(dir.path().join("log")).expect("created");
         let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
             .args(["serve", "--config"])
@@ -94,6 +99,13 @@ impl Target {
         let (out, err, code) = self.run(args);
         assert_eq!(code, 1, "{args:?}: {out}{err}");
         err
+    }
+
+    /// Ends it as a crash would, and returns its folder.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+        std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"))
     }
 
     /// Stops it as systemd does, and returns its folder.

@@ -4,6 +4,8 @@
 //! - [`fio`]: fio's own io_uring engine on a file, and fio as the client of every NBD server
 //! - [`nbd`]: NBD servers under fio's load: ours, QEMU's, nbdkit's
 //! - [`nvme`]: NVMe/TCP targets under the load of `strongroom bench`: ours, SPDK's
+//! - [`pool`]: a pool on a file, driven in a process of its own
+//! - [`large_pool`]: a pool of 1 TiB on a simulated device
 //! - [`echo`]: what the wire allows without a target
 //! - [`spdk`]: SPDK's programs through a script that the user names
 //! - [`idle`]: the same NBD servers with an open connection and no load
@@ -12,8 +14,10 @@ pub mod bench;
 pub mod echo;
 pub mod fio;
 pub mod idle;
+pub mod large_pool;
 pub mod nbd;
 pub mod nvme;
+pub mod pool;
 pub mod spdk;
 
 use crate::failure::Result;

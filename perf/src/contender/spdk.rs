@@ -17,6 +17,7 @@ use super::nvme::Place;
 
 /// bdevperf on one of the contract's configurations.
 pub struct Spdk {
+    name: &'static str,
     config: &'static str,
 }
 
@@ -26,13 +27,18 @@ impl Spdk {
 
     /// On a configuration of the contract.
     pub fn new(config: &'static str) -> Self {
-        Self { config }
+        Self::named(Self::NAME, config)
+    }
+
+    /// On a configuration of the contract, in a row with several of them.
+    pub fn named(name: &'static str, config: &'static str) -> Self {
+        Self { name, config }
     }
 }
 
 impl Contender for Spdk {
     fn name(&self) -> &'static str {
-        Self::NAME
+        self.name
     }
 
     fn prepare(&mut self, lab: &Lab) -> Result<()> {

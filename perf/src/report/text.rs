@@ -130,7 +130,8 @@ fn idle(contender: &ContenderResult, width: usize, metric: Metric) -> String {
     match contender.summary(metric) {
         Some(s) => {
             let range = format!("{}..{}", metric.show(s.min), metric.show(s.max));
-            format!("  {:width$}  {:>10} {range:>22}\n", contender.name, metric.show(s.median))
+            let note = contender.note().map(|note| format!("  {note}")).unwrap_or_default();
+            format!("  {:width$}  {:>10} {range:>22}{note}\n", contender.name, metric.show(s.median))
         }
         None => String::new(),
     }

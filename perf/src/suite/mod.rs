@@ -5,6 +5,7 @@ mod engine;
 mod idle;
 mod nbd;
 mod nvme;
+mod pool;
 
 use crate::row::Row;
 
@@ -21,6 +22,8 @@ pub enum Suite {
     Nvme,
     /// Servers without load.
     Idle,
+    /// Volumes of a pool.
+    Pool,
     /// All of these.
     All,
 }
@@ -34,6 +37,7 @@ impl Suite {
             Self::Nbd => "nbd",
             Self::Nvme => "nvme",
             Self::Idle => "idle",
+            Self::Pool => "pool",
             Self::All => "all",
         }
     }
@@ -46,8 +50,9 @@ impl Suite {
             Self::Nbd => nbd::rows(),
             Self::Nvme => nvme::rows(),
             Self::Idle => idle::rows(),
+            Self::Pool => pool::rows(),
             Self::All => {
-                let all = [engine::rows(), encrypted::rows(), nbd::rows(), nvme::rows(), idle::rows()];
+                let all = [engine::rows(), encrypted::rows(), nbd::rows(), nvme::rows(), idle::rows(), pool::rows()];
                 all.into_iter().flatten().collect()
             }
         }

@@ -9,6 +9,7 @@ use crate::device::DeviceError;
 use crate::disk::DiskError;
 use crate::export::nbd::NbdError;
 use crate::export::nvme_tcp::{NvmeTcpError, PolicyError};
+use crate::volume::PoolError;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -52,6 +53,12 @@ pub enum ConfigError {
     /// A disk cannot be opened.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A pool cannot do what is needed.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A pool or disk that is configured could not be opened when the target started.
+    #[error("{0}")]
+    Offline(String),
     /// The NBD export names what is not there.
     #[error(transparent)]
     Nbd(#[from] NbdError),
@@ -72,6 +79,7 @@ impl ConfigError {
             Self::Missing(text) => Self::Missing(before(text)),
             Self::Twice(text) => Self::Twice(before(text)),
             Self::InUse(text) => Self::InUse(before(text)),
+            Self::Offline(text) => Self::Offline(before(text)),
             other => other,
         }
     }

@@ -7,16 +7,15 @@ mod account;
 mod attachment;
 mod crypto;
 mod error;
+mod pool;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::device::{DeviceConfig, SharedDevice};
-use crate::disk::{Disk, DiskConfig, Encryption};
+use crate::device::DeviceConfig;
+use crate::disk::{DiskConfig, Encryption};
 use crate::export::nbd::NbdConfig;
 use crate::export::nvme_tcp::NvmeTcpConfig;
 use crate::export::stream::ListenAddress;
@@ -25,6 +24,8 @@ use crate::reactor::{ReactorConfig, allowed_cpus};
 pub use account::{AccountConfig, HostConfig};
 pub use crypto::{CryptoConfig, KernelChoice};
 pub use error::ConfigError;
+pub use pool::PoolConfig;
+pub(super) use pool::{check_name, check_snapshot_name};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +46,9 @@ pub struct Config {
     /// The devices.
     #[serde(rename = "device")]
     pub devices: Vec<DeviceConfig>,
+    /// The pools.
+    #[serde(rename = "pool")]
+    pub pools: Vec<PoolConfig>,
     /// The disks.
     #[serde(rename = "disk")]
     pub disks: Vec<DiskConfig>,
@@ -68,6 +72,7 @@ impl Default for Config {
             accounts: Vec::new(),
             hosts: Vec::new(),
             devices: Vec::new(),
+            pools: Vec::new(),
             disks: Vec::new(),
             nbd: None,
             nvme_tcp: None,
@@ -121,11 +126,15 @@ impl Config {
         }
     }
 
-    /// Adds a disk and its device. [`Config::check`] has to follow, as after each of these changes.
-    pub(super) fn add_disk(&mut self, mut disk: DiskConfig, mut device: DeviceConfig) {
+    /// Adds a disk. [`Config::check`] has to follow, as after each of these changes.
+    pub(super) fn add_disk(&mut self, mut disk: DiskConfig) {
         resolve_disk(&mut disk, &self.folder);
-        resolve_device(&mut device, &self.folder);
         self.disks.push(disk);
+    }
+
+    /// Adds a device.
+    pub(super) fn add_device(&mut self, mut device: DeviceConfig) {
+        resolve_device(&mut device, &self.folder);
         self.devices.push(device);
     }
 
@@ -152,18 +161,9 @@ impl Config {
         unique("account", self.accounts.iter().map(|account| account.name.as_str()))?;
         unique("host", self.hosts.iter().map(|host| host.name.as_str()))?;
         unique("device", self.devices.iter().map(|device| device.name.as_str()))?;
+        unique("pool", self.pools.iter().map(|pool| pool.name.as_str()))?;
         unique("disk", self.disks.iter().map(|disk| disk.name.as_str()))?;
-        let mut used: HashMap<&str, &str> = HashMap::new();
-        for disk in &self.disks {
-            known("device", &disk.device, self.devices.iter().map(|device| &device.name))
-                .map_err(|e| e.of(format!("disk {}", disk.name)))?;
-            if let Some(other) = used.insert(&disk.device, &disk.name) {
-                return Err(ConfigError::InUse(format!(
-                    "device {} is used by disk {other} and disk {}; a disk takes its device whole",
-                    disk.device, disk.name
-                )));
-            }
-        }
+        pool::check_storage(self)?;
         if let Some(nbd) = &self.nbd {
             nbd.check_exports(self.disks.iter().map(|disk| disk.name.as_str()))?;
         }
@@ -192,14 +192,6 @@ impl Config {
         }
         Ok(cores.clone())
     }
-
-    /// Opens the named disk and its device.
-    pub fn open_disk(&self, name: &str) -> Result<Arc<Disk>, ConfigError> {
-        known("disk", name, self.disks.iter().map(|disk| &disk.name))?;
-        let disk = self.disks.iter().find(|disk| disk.name == name).expect("it is known");
-        let device = self.devices.iter().find(|device| device.name == disk.device).expect("checked when it was read");
-        Ok(Disk::open(disk, Arc::new(SharedDevice::open(device)?), self.crypto.kernel.choose()?)?)
-    }
 }
 
 fn resolve_device(device: &mut DeviceConfig, folder: &Path) {
@@ -209,7 +201,7 @@ fn resolve_device(device: &mut DeviceConfig, folder: &Path) {
 }
 
 fn resolve_disk(disk: &mut DiskConfig, folder: &Path) {
-    if let Encryption::Xts(xts) = &mut disk.encryption {
+    if let Some(Encryption::Xts(xts)) = &mut disk.encryption {
         xts.key_file = folder.join(&xts.key_file);
     }
 }
@@ -276,6 +268,7 @@ mod tests {
                 "line",
             ),
             ("[nvme]\n", "nvme", "line 1"),
+            ("[[pool]]\nname = 'p'\ndevice = 'd'\nspace = 1", "space", "line 4"),
             ("[control]\nport = 1", "port", "line 2"),
             ("[[host]]\nname = 'h'\naccount = 'a'\nnqn = 'n'\nhostid = 'x'", "hostid", "line 5"),
         ] {

@@ -9,6 +9,7 @@ use crate::control::config::ConfigError;
 use crate::device::DeviceError;
 use crate::disk::DiskError;
 use crate::export::nvme_tcp::{InventoryError, NvmeTcpError};
+use crate::volume::PoolError;
 
 /// How every secret of DH-HMAC-CHAP begins (NVM Express Base 2.0 section 8.13.5.8).
 const SECRET_PREFIX: &str = "DHHC-1:";
@@ -34,6 +35,10 @@ pub enum Kind {
     Refused,
     /// It was tried, and failed.
     Failed,
+    /// What it needs could not be opened when the target started.
+    Offline,
+    /// There is no space for it.
+    NoSpace,
     /// It was begun, and has not ended in time.
     TimedOut,
 }
@@ -52,6 +57,8 @@ impl Kind {
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::TimedOut => "timed_out",
+            Self::Offline => "offline",
+            Self::NoSpace => "no_space",
         }
     }
 
@@ -68,6 +75,8 @@ impl Kind {
             Self::Refused => -32004,
             Self::Failed => -32005,
             Self::TimedOut => -32006,
+            Self::Offline => -32007,
+            Self::NoSpace => -32008,
         }
     }
 }
@@ -102,7 +111,7 @@ impl From<ConfigError> for Refusal {
             ConfigError::Missing(_) => Kind::NotFound,
             ConfigError::Twice(_) => Kind::Exists,
             ConfigError::InUse(_) | ConfigError::Device(DeviceError::InUse { .. }) => Kind::InUse,
-            ConfigError::Device(DeviceError::Config { .. })
+            ConfigError::Device(DeviceError::Config { .. } | DeviceError::Resize { .. })
             | ConfigError::Disk(
                 DiskError::Config { .. } | DiskError::Device { source: DeviceError::Resize { .. }, .. },
             ) => Kind::Refused,
@@ -113,6 +122,8 @@ impl From<ConfigError> for Refusal {
             | ConfigError::Host(_)
             | ConfigError::Nbd(_) => Kind::Refused,
             ConfigError::NvmeTcp(error) => kind_of(error),
+            ConfigError::Offline(_) => Kind::Offline,
+            ConfigError::Pool(error) => kind_of_pool(error),
         };
         Self::new(kind, error.to_string())
     }
@@ -121,6 +132,25 @@ impl From<ConfigError> for Refusal {
 impl From<NvmeTcpError> for Refusal {
     fn from(error: NvmeTcpError) -> Self {
         Self::new(kind_of(&error), error.to_string())
+    }
+}
+
+impl From<PoolError> for Refusal {
+    fn from(error: PoolError) -> Self {
+        Self::new(kind_of_pool(&error), error.to_string())
+    }
+}
+
+fn kind_of_pool(error: &PoolError) -> Kind {
+    use PoolError as E;
+    match error {
+        E::NotFound { .. } => Kind::NotFound,
+        E::Exists { .. } => Kind::Exists,
+        E::InUse { .. } | E::OwnedElsewhere { .. } => Kind::InUse,
+        E::NoSpace { .. } => Kind::NoSpace,
+        E::Invalid { .. } | E::Format { .. } => Kind::Refused,
+        E::Offline { .. } => Kind::Offline,
+        E::Io { .. } | E::Device { .. } => Kind::Failed,
     }
 }
 

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::control::config::{Config, ConfigError, known};
+use crate::control::config::{Config, known};
 use crate::control::rpc::{Kind, Refusal};
-use crate::device::{DeviceConfig, Size};
-use crate::disk::DiskConfig;
+use crate::device::DeviceConfig;
+use crate::disk::{DiskConfig, Encryption};
 use crate::export::nvme_tcp::{NvmeTcpError, NvmeTcpServer};
+use crate::volume::{Usage, VolumeInfo};
 
 use super::{Changed, Removed, State, Target, namespace};
 
@@ -18,14 +19,20 @@ pub struct DiskReport {
     pub name: String,
     /// Whose it is.
     pub account: Option<String>,
-    /// Bytes on it.
-    pub size_bytes: u64,
-    /// Bytes of a sector.
-    pub sector_bytes: u32,
+    /// Bytes on it; absent while it is offline.
+    pub size_bytes: Option<u64>,
+    /// Bytes of a sector; absent while it is offline.
+    pub sector_bytes: Option<u32>,
     /// `aes-256-xts` or `none`.
     pub encryption: String,
     /// The device that it takes whole.
-    pub device: String,
+    pub device: Option<String>,
+    /// The pool that its volume lies in.
+    pub pool: Option<String>,
+    /// Bytes of the pool that its volume refers to; absent without a volume.
+    pub allocated_bytes: Option<u64>,
+    /// Why it is not served, if it is not.
+    pub offline: Option<String>,
     /// Whether several hosts may have it at once.
     pub shared: bool,
     /// The identity that hosts know it by.
@@ -46,8 +53,25 @@ pub struct DiskDetail {
     pub disk: DiskReport,
     /// The kernel of its cipher.
     pub kernel: Option<String>,
-    /// What its device is.
-    pub device_is: String,
+    /// What it stands on; absent while it is offline.
+    pub device_is: Option<String>,
+    /// Its volume, if it lies in a pool and is not offline.
+    pub volume: Option<VolumeDetail>,
+}
+
+/// A disk's volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VolumeDetail {
+    /// The snapshot that it was made from.
+    pub made_from: Option<String>,
+    /// When it was made: seconds since 1970.
+    pub created_at: u64,
+    /// Bytes of the pool that nobody else refers to: what its deletion would free.
+    pub own_bytes: u64,
+    /// Bytes of the pool that snapshots or clones refer to as well.
+    pub shared_bytes: u64,
+    /// Its snapshots.
+    pub snapshots: Vec<String>,
 }
 
 /// The name of a disk.
@@ -68,37 +92,35 @@ pub struct Attachment {
     pub host: String,
 }
 
-/// How large a disk shall be.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewSize {
-    /// The disk.
-    pub name: String,
-    /// Its new size, not below the old one; if it is left out, the size that its file or block device has by now.
-    #[serde(default)]
-    pub size: Option<Size>,
-}
-
-/// A disk to be added, on a device of its own.
+/// A disk to be added, on a device of its own or on a volume that is there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewDisk {
     /// The disk, as under `[[disk]]`.
     pub disk: DiskConfig,
-    /// Its device, as under `[[device]]`.
-    pub device: DeviceConfig,
+    /// Its device, as under `[[device]]`, unless it lies in a pool.
+    #[serde(default)]
+    pub device: Option<DeviceConfig>,
 }
 
 impl State {
+    /// What is known without asking anybody; the pool is asked with the state unlocked.
     fn disk(&self, nvme_tcp: Option<&NvmeTcpServer>, config: &DiskConfig) -> DiskReport {
-        let disk = &self.disks[&config.name];
+        let disk = self.disks.open(&config.name);
+        let is_encrypted = match disk {
+            Ok(disk) => disk.is_encrypted(),
+            Err(_) => matches!(self.config.encryption_of(config), Ok(Encryption::Xts(_))),
+        };
         DiskReport {
             name: config.name.clone(),
             account: config.account.clone(),
-            size_bytes: disk.size(),
-            sector_bytes: disk.sector_size().bytes() as u32,
-            encryption: if disk.is_encrypted() { "aes-256-xts" } else { "none" }.to_owned(),
+            size_bytes: disk.ok().map(|disk| disk.size()),
+            sector_bytes: disk.ok().map(|disk| disk.sector_size().bytes() as u32),
+            encryption: if is_encrypted { "aes-256-xts" } else { "none" }.to_owned(),
             device: config.device.clone(),
+            pool: config.pool.clone(),
+            allocated_bytes: None,
+            offline: disk.err().map(str::to_owned),
             shared: config.shared,
             uuid: config.uuid_in(&self.config.region),
             nsid: nvme_tcp.and_then(|server| namespace::nsid_of(server, config)).or(config.nsid),
@@ -108,74 +130,101 @@ impl State {
     }
 
     fn disk_named(&self, nvme_tcp: Option<&NvmeTcpServer>, name: &str) -> Result<DiskReport, Refusal> {
-        known("disk", name, self.config.disks.iter().map(|disk| &disk.name))?;
-        let disk = self.config.disks.iter().find(|disk| disk.name == name).expect("it is known");
-        Ok(self.disk(nvme_tcp, disk))
+        Ok(self.disk(nvme_tcp, self.config.disk(name)?))
     }
 }
 
 impl Target {
     pub(in crate::control) fn disks(&self) -> Vec<DiskReport> {
-        let state = self.state();
-        state.config.disks.iter().map(|disk| state.disk(self.nvme_tcp(), disk)).collect()
+        let mut disks: Vec<DiskReport> = {
+            let state = self.state();
+            state.config.disks.iter().map(|disk| state.disk(self.nvme_tcp(), disk)).collect()
+        };
+        let volumes = self.all_volumes();
+        for disk in &mut disks {
+            let volume =
+                volumes.iter().find(|(pool, volume)| Some(pool) == disk.pool.as_ref() && volume.name == disk.name);
+            disk.allocated_bytes = volume.map(|(_, volume)| volume.allocated_bytes);
+        }
+        disks
     }
 
     pub(in crate::control) fn disk(&self, DiskName { name }: &DiskName) -> Result<DiskDetail, Refusal> {
-        let state = self.state();
-        let report = state.disk_named(self.nvme_tcp(), name)?;
-        let disk = &state.disks[name];
+        let (mut report, opened) = {
+            let state = self.state();
+            (state.disk_named(self.nvme_tcp(), name)?, state.disks.open(name).ok().cloned())
+        };
+        let volume = self.volume_detail(&mut report)?;
         Ok(DiskDetail {
             disk: report,
-            kernel: disk.kernel().map(|kernel| kernel.to_string()),
-            device_is: disk.device().describe(),
+            kernel: opened.as_ref().and_then(|disk| disk.kernel()).map(|kernel| kernel.to_string()),
+            device_is: opened.map(|disk| disk.ground().describe()),
+            volume,
         })
     }
 
-    pub(in crate::control) fn add_disk(&self, new: NewDisk) -> Result<Changed<DiskReport>, Refusal> {
-        let name = new.disk.name.clone();
+    fn volume_detail(&self, disk: &mut DiskReport) -> Result<Option<VolumeDetail>, Refusal> {
+        let Some(pool) = disk.pool.as_ref().filter(|_| disk.offline.is_none()) else { return Ok(None) };
+        let pool = self.storage.pool(pool)?.pool;
+        let volumes = pool.volumes();
+        let Some(VolumeInfo { allocated_bytes, parent, created_at, .. }) =
+            volumes.iter().find(|volume| volume.name == disk.name)
+        else {
+            return Ok(None);
+        };
+        disk.allocated_bytes = Some(*allocated_bytes);
+        let Usage { own_bytes, shared_bytes } = pool.usage(&disk.name)?;
+        let prefix = format!("{}@", disk.name);
+        let snapshots = volumes.iter().filter(|volume| volume.name.starts_with(&prefix));
+        Ok(Some(VolumeDetail {
+            made_from: parent.clone(),
+            created_at: *created_at,
+            own_bytes,
+            shared_bytes,
+            snapshots: snapshots.map(|snapshot| snapshot.name.clone()).collect(),
+        }))
+    }
+
+    pub(in crate::control) fn add_disk(
+        &self,
+        NewDisk { disk, device }: NewDisk,
+    ) -> Result<Changed<DiskReport>, Refusal> {
+        let name = disk.name.clone();
+        let refused = |what: String| Err(Refusal::new(Kind::Refused, format!("disk {name}: {what}")));
+        let given = device.as_ref().map(|device| &device.name);
+        if disk.pool.is_none() && disk.device.as_ref() != given {
+            let or_none = |name: Option<&String>| name.map_or("no device".to_owned(), |name| format!("device {name}"));
+            return refused(format!("it names {}, but {} is given", or_none(disk.device.as_ref()), or_none(given)));
+        }
+        if disk.pool.is_some() && (disk.size.is_some() || disk.from_snapshot.is_some()) {
+            return refused("disk.add opens a volume that is there; disk.create makes one".to_owned());
+        }
         let edit = |config: &mut Config| {
-            if new.disk.device != new.device.name {
-                return Err(Refusal::new(
-                    Kind::Refused,
-                    format!(
-                        "disk {name}: it names device {}, but device {} is given",
-                        new.disk.device, new.device.name
-                    ),
-                ));
-            }
-            config.add_disk(new.disk, new.device);
+            config.add_disk(disk);
+            device.into_iter().for_each(|device| config.add_device(device));
             Ok(())
         };
-        self.change(edit, |config| {
-            let disk = config.open_disk(&name)?;
-            if let Some(server) = self.nvme_tcp() {
-                let placed = config.disks.last().expect("it was just added");
-                namespace::place(server, config, placed, &disk)?;
-            }
-            self.state().disks.insert(name.clone(), disk);
-            Ok(())
-        })?;
+        self.change(edit, |config| self.open_added(config))?;
         self.changed_disk(&name)
+    }
+
+    /// Opens the disk that was added last, and makes it a namespace if it has an account.
+    pub(super) fn open_added(&self, config: &Config) -> Result<(), Refusal> {
+        let added = config.disks.last().expect("it was just added");
+        let disk = self.storage.open_disk(config, &added.name)?;
+        if let Some(server) = self.nvme_tcp() {
+            namespace::place(server, config, added, &disk)?;
+        }
+        self.state().disks.insert(disk);
+        Ok(())
     }
 
     pub(in crate::control) fn remove_disk(&self, DiskName { name }: &DiskName) -> Result<Changed<Removed>, Refusal> {
         let edit = |config: &mut Config| {
-            let disk = config.disk_mut(name)?;
-            let (hosts, device) = (disk.attached_to.join(", "), disk.device.clone());
-            if !hosts.is_empty() {
-                return Err(Refusal::new(
-                    Kind::InUse,
-                    format!("disk {name} is attached; detach it first from: {hosts}"),
-                ));
-            }
-            if let Some(export) = config.exports_of(name).next() {
-                let what = format!(
-                    "disk {name} is the NBD export {export:?}; NBD exports are changed in the configuration file only"
-                );
-                return Err(Refusal::new(Kind::InUse, what));
-            }
+            refuse_if_seen(config, name)?;
+            let device = config.disk(name)?.device.clone();
             config.disks.retain(|disk| disk.name != *name);
-            config.devices.retain(|other| other.name != device);
+            config.devices.retain(|other| Some(&other.name) != device.as_ref());
             Ok(())
         };
         self.change(edit, |_| {
@@ -188,6 +237,8 @@ impl Target {
 
     pub(in crate::control) fn attach(&self, to: &Attachment) -> Result<Changed<DiskReport>, Refusal> {
         let edit = |config: &mut Config| {
+            config.disk(&to.name)?;
+            self.state().disks.needed(&to.name)?;
             config.disk_mut(&to.name)?.attached_to.push(to.host.clone());
             Ok(())
         };
@@ -223,33 +274,31 @@ impl Target {
         self.changed_disk(&from.name)
     }
 
-    pub(in crate::control) fn resize(&self, new: &NewSize) -> Result<Changed<DiskReport>, Refusal> {
-        let edit = |config: &mut Config| {
-            config.disk_mut(&new.name)?;
-            Ok(())
-        };
-        self.change(edit, |_| {
-            let disk = self.state().disks[&new.name].clone();
-            let grown = match new.size {
-                Some(Size(bytes)) => disk.grow(bytes),
-                None => disk.refresh_size(),
-            };
-            grown.map_err(|e| Refusal::from(ConfigError::from(e)))?;
-            if let Some(server) = self.server_of(&new.name) {
-                server.resized(&new.name)?;
-            }
-            Ok(())
-        })?;
-        self.changed_disk(&new.name)
+    /// The server, if the disk is a namespace: a change never makes one of a disk that is there, nor takes it back. A disk that is offline is none.
+    pub(super) fn server_of(&self, disk: &str) -> Option<&NvmeTcpServer> {
+        let state = self.state();
+        let is_namespace = state.config.disks.iter().any(|other| other.name == disk && other.account.is_some());
+        self.nvme_tcp().filter(|_| is_namespace && state.disks.open(disk).is_ok())
     }
 
-    /// The server, if the disk is a namespace: a change never makes one of a disk that is there, nor takes it back.
-    fn server_of(&self, disk: &str) -> Option<&NvmeTcpServer> {
-        let is_namespace = self.state().config.disks.iter().any(|other| other.name == disk && other.account.is_some());
-        self.nvme_tcp().filter(|_| is_namespace)
-    }
-
-    fn changed_disk(&self, name: &str) -> Result<Changed<DiskReport>, Refusal> {
+    pub(super) fn changed_disk(&self, name: &str) -> Result<Changed<DiskReport>, Refusal> {
         Ok(Changed::new(self.state().disk_named(self.nvme_tcp(), name)?))
     }
+}
+
+/// Refuses what must not happen to a disk that a host or a client may use.
+pub(super) fn refuse_if_seen(config: &Config, name: &str) -> Result<(), Refusal> {
+    refuse_if_attached(config, name)?;
+    let Some(export) = config.exports_of(name).next() else { return Ok(()) };
+    let what =
+        format!("disk {name} is the NBD export {export:?}; NBD exports are changed in the configuration file only");
+    Err(Refusal::new(Kind::InUse, what))
+}
+
+pub(super) fn refuse_if_attached(config: &Config, name: &str) -> Result<(), Refusal> {
+    let hosts = config.disk(name)?.attached_to.join(", ");
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(Kind::InUse, format!("disk {name} is attached; detach it first from: {hosts}")))
 }

@@ -38,6 +38,8 @@ pub struct NbdExportReport {
     pub disk: String,
     /// Whether clients cannot change it.
     pub read_only: bool,
+    /// Whether clients do not find it, because its disk is offline.
+    pub offline: bool,
 }
 
 /// The NVMe/TCP export.
@@ -173,13 +175,18 @@ impl Target {
 
     fn nbd_report(&self) -> Option<NbdReport> {
         let server = self.nbd.as_ref()?;
-        let exports = self.state().config.nbd.iter().flat_map(|nbd| nbd.exports.clone()).collect::<Vec<_>>();
+        let state = self.state();
+        let exports = state.config.nbd.iter().flat_map(|nbd| &nbd.exports);
         Some(NbdReport {
             listen: server.addresses().iter().map(ToString::to_string).collect(),
             connections: server.connections(),
             exports: exports
-                .into_iter()
-                .map(|export| NbdExportReport { name: export.name, disk: export.disk, read_only: export.read_only })
+                .map(|export| NbdExportReport {
+                    name: export.name.clone(),
+                    disk: export.disk.clone(),
+                    read_only: export.read_only,
+                    offline: state.disks.open(&export.disk).is_err(),
+                })
                 .collect(),
         })
     }

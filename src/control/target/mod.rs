@@ -6,20 +6,24 @@
 
 mod account;
 mod disk;
+mod disks;
 mod export;
 mod host;
 mod info;
 mod namespace;
+mod pool;
+mod snapshot;
+mod space;
 mod stat;
+mod volume;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Disk;
-use crate::export::nbd::NbdServer;
+use crate::export::nbd::{NbdConfig, NbdServer};
 use crate::export::nvme_tcp::NvmeTcpServer;
 use crate::reactor::{ReactorThread, Remote};
 
@@ -27,9 +31,11 @@ use super::config::Config;
 use super::log::LogFilter;
 use super::rpc::Refusal;
 use super::server::ServeError;
+use super::storage::Storage;
 
 pub use account::{AccountReport, NewAccount};
-pub use disk::{Attachment, DiskDetail, DiskName, DiskReport, NewDisk, NewSize};
+pub use disk::{Attachment, DiskDetail, DiskName, DiskReport, NewDisk, VolumeDetail};
+pub(super) use disks::Disks;
 pub use export::{
     ControllerReport, ExportsReport, NamespaceReport, NbdExportReport, NbdReport, NvmeTcpReport, QueueReport,
     SubsystemReport,
@@ -37,7 +43,10 @@ pub use export::{
 pub use host::{HostName, HostReport};
 pub(super) use info::describe_pages;
 pub use info::{LogReport, NewLogFilter, ReactorReport, TargetReport};
-pub use stat::{LatencyReport, StatOf, StatReport, TallyReport, WayReport};
+pub use pool::{Growth, NewPool, PoolDetail, PoolName, PoolReport, PoolStanding, VolumeReport};
+pub use snapshot::{DiffOf, DiffReport, NewSnapshot, RangeReport, Rollback, SnapshotName, SnapshotReport, SnapshotsOf};
+pub use stat::{LatencyReport, PoolSpace, StatOf, StatReport, TallyReport, WayReport};
+pub use volume::{NewSize, NewVolumeDisk};
 
 /// What every change at run time is answered with.
 const NOTE: &str = "not kept across a restart: put it into the configuration file as well";
@@ -49,6 +58,8 @@ pub struct Target {
     remotes: Vec<Remote>,
     nbd: Option<NbdServer>,
     nvme_tcp: Option<NvmeTcpServer>,
+    storage: Arc<Storage>,
+    watch: space::Watch,
     log: LogFilter,
     /// Held while a change is made.
     changing: Mutex<()>,
@@ -58,16 +69,14 @@ pub struct Target {
 /// What the target is. Locked for moments only.
 struct State {
     config: Config,
-    disks: BTreeMap<String, Arc<Disk>>,
+    disks: Disks,
 }
 
 impl State {
     /// Takes over a changed configuration; gives the disks that it does not have any more.
     fn remember(&mut self, config: Config) -> Vec<Arc<Disk>> {
         self.config = config;
-        let there = |name: &String| self.config.disks.iter().any(|disk| disk.name == *name);
-        let gone: Vec<String> = self.disks.keys().filter(|name| !there(name)).cloned().collect();
-        gone.iter().filter_map(|name| self.disks.remove(name)).collect()
+        self.disks.forget_all_but(&self.config)
     }
 }
 
@@ -98,14 +107,18 @@ impl Target {
     /// Starts the exports of a configuration.
     pub(super) fn start(
         config: &Config,
-        disks: Vec<Arc<Disk>>,
+        storage: Arc<Storage>,
+        disks: Disks,
         reactors: &[ReactorThread],
         log: LogFilter,
     ) -> Result<Self, ServeError> {
         let remotes: Vec<Remote> = reactors.iter().map(|reactor| reactor.remote().clone()).collect();
-        let nbd_config = config.nbd.as_ref().filter(|nbd| !nbd.exports.is_empty());
-        let nbd = nbd_config.map(|nbd| NbdServer::start(nbd, &disks, &remotes)).transpose()?;
-        let disks: BTreeMap<_, _> = disks.into_iter().map(|disk| (disk.name().to_owned(), disk)).collect();
+        let nbd = config.nbd.as_ref().map(|nbd| NbdConfig {
+            exports: nbd.exports.iter().filter(|export| disks.open(&export.disk).is_ok()).cloned().collect(),
+            ..nbd.clone()
+        });
+        let nbd = nbd.filter(|nbd| !nbd.exports.is_empty());
+        let nbd = nbd.map(|nbd| NbdServer::start(&nbd, &disks.all_open(), &remotes)).transpose()?;
         let nvme_tcp = config.nvme_tcp.as_ref();
         let nvme_tcp = nvme_tcp.map(|nvme_tcp| namespace::serve(nvme_tcp, config, &disks, &remotes)).transpose()?;
         Ok(Self {
@@ -114,6 +127,8 @@ impl Target {
             remotes,
             nbd,
             nvme_tcp,
+            watch: space::Watch::start(storage.clone())?,
+            storage,
             log,
             changing: Mutex::default(),
             state: Mutex::new(State { config: config.clone(), disks }),
@@ -136,7 +151,8 @@ impl Target {
 
     /// Stops all exports at once: what is under way is finished, answered and made durable. Returns whether all that was done within the time.
     pub(super) fn stop(self, timeout: Duration) -> bool {
-        let Self { nbd, nvme_tcp, .. } = self;
+        let Self { nbd, nvme_tcp, watch, .. } = self;
+        drop(watch);
         std::thread::scope(|scope| {
             let nbd = scope.spawn(move || nbd.is_none_or(|nbd| nbd.stop(timeout)));
             let nvme_tcp = nvme_tcp.is_none_or(|nvme_tcp| nvme_tcp.stop(timeout));
@@ -144,8 +160,18 @@ impl Target {
         })
     }
 
+    /// Whether a disk of the configuration could not be opened.
+    pub(super) fn is_offline(&self, disk: &str) -> bool {
+        self.state().disks.open(disk).is_err()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no thread panics while it holds this lock")
+    }
+
+    /// One change at a time.
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().expect("no thread panics while it holds this lock")
     }
 
     /// Makes a change: to a copy of the configuration, which is checked; by `apply`; and then to what is remembered. If `apply` fails, nothing
@@ -155,7 +181,7 @@ impl Target {
         edit: impl FnOnce(&mut Config) -> Result<(), Refusal>,
         apply: impl FnOnce(&Config) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let _one_at_a_time = self.changing.lock().expect("no thread panics while it holds this lock");
+        let _one_at_a_time = self.changing();
         let mut config = self.state().config.clone();
         edit(&mut config)?;
         config.check()?;

@@ -2,7 +2,6 @@
 //!
 //! A disk with an account is a namespace of the account's subsystem, also while no host sees it.
 
-use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -13,11 +12,13 @@ use crate::disk::{Disk, DiskConfig};
 use crate::export::nvme_tcp::{NvmeTcpConfig, NvmeTcpError, NvmeTcpServer, Placement};
 use crate::reactor::Remote;
 
+use super::Disks;
+
 /// Starts a server and lets the first host in when everything is in its place.
 pub(super) fn serve(
     nvme_tcp: &NvmeTcpConfig,
     config: &Config,
-    disks: &BTreeMap<String, Arc<Disk>>,
+    disks: &Disks,
     reactors: &[Remote],
 ) -> Result<NvmeTcpServer, ConfigError> {
     if let Some(folder) = &nvme_tcp.state_dir {
@@ -33,7 +34,9 @@ pub(super) fn serve(
     // Whoever has chosen an identifier has it, before others get what is free.
     let (chosen, others): (Vec<_>, Vec<_>) = config.disks.iter().partition(|disk| disk.nsid.is_some());
     for disk in chosen.into_iter().chain(others) {
-        place(&server, config, disk, &disks[&disk.name])?;
+        if let Ok(opened) = disks.open(&disk.name) {
+            place(&server, config, disk, opened)?;
+        }
     }
     server.open()?;
     Ok(server)

@@ -1,5 +1,6 @@
 //! What disks have done since they were opened. Numbers only grow; who wants rates asks twice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::config::known;
 use crate::control::rpc::Refusal;
 use crate::disk::{CommandKind, Disk, DiskStats, Latency};
+use crate::volume::PoolInfo;
 
 use super::Target;
 
@@ -24,6 +26,9 @@ pub struct StatOf {
 pub struct StatReport {
     /// The disk.
     pub name: String,
+    /// The pool that it lies in.
+    #[serde(default)]
+    pub pool: Option<PoolSpace>,
     /// Seconds since the target serves.
     pub uptime_s: f64,
     /// Seconds in which commands were in flight, summed over the reactors.
@@ -44,6 +49,17 @@ pub struct StatReport {
     pub compare_and_write: TallyReport,
     /// Verifies.
     pub verify: TallyReport,
+}
+
+/// The space of a disk's pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolSpace {
+    /// The pool.
+    pub name: String,
+    /// Bytes that new data can have.
+    pub free_bytes: u64,
+    /// Whether that is little.
+    pub low_space: bool,
 }
 
 /// Commands of one kind.
@@ -102,12 +118,13 @@ impl LatencyReport {
 }
 
 impl StatReport {
-    fn of(disk: &Disk, uptime: Duration) -> Self {
+    fn of(disk: &Disk, pool: Option<PoolSpace>, uptime: Duration) -> Self {
         let stats = disk.stats();
         let tally = |kind| tally(&stats, kind);
         let way = |kind| way(&stats, kind);
         Self {
             name: disk.name().to_owned(),
+            pool,
             uptime_s: uptime.as_secs_f64(),
             busy_s: stats.busy().as_secs_f64(),
             read: way(CommandKind::Read),
@@ -145,10 +162,20 @@ impl Target {
             if let Some(name) = name {
                 known("disk", name, state.config.disks.iter().map(|disk| &disk.name))?;
             }
-            let wanted = |disk: &&std::sync::Arc<Disk>| name.as_deref().is_none_or(|name| disk.name() == name);
-            state.disks.values().filter(wanted).cloned().collect()
+            let open = state.disks.all_open().into_iter();
+            let wanted = open.filter(|disk| name.as_deref().is_none_or(|name| disk.name() == name));
+            let with_pool =
+                |disk: Arc<Disk>| (state.config.pool_of(disk.name()).ok().flatten().map(str::to_owned), disk);
+            wanted.map(with_pool).collect()
         };
         let uptime = self.started.elapsed();
-        Ok(disks.iter().map(|disk| StatReport::of(disk, uptime)).collect())
+        let stat =
+            |(pool, disk): &(Option<String>, Arc<Disk>)| StatReport::of(disk, self.space(pool.as_deref()), uptime);
+        Ok(disks.iter().map(stat).collect())
+    }
+
+    fn space(&self, pool: Option<&str>) -> Option<PoolSpace> {
+        let PoolInfo { name, free_bytes, low_space, .. } = self.storage.pool(pool?).ok()?.pool.info();
+        Some(PoolSpace { name, free_bytes, low_space })
     }
 }

@@ -23,6 +23,8 @@ pub(super) enum EndReason {
     ClosedMidway,
     #[error("the client asked for an export that does not exist: {0:?}")]
     UnknownExport(String),
+    #[error("the disk of export {0:?} was just being changed")]
+    Held(String),
     #[error("the client broke the protocol: {0}")]
     Violation(#[from] Violation),
     #[error("receiving failed: {0}")]

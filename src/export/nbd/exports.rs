@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::disk::Disk;
 
+use super::clients::Clients;
 use super::config::NbdExportConfig;
 use super::request::Negotiated;
 use super::wire::transmission;
@@ -17,6 +18,7 @@ pub(super) struct Export {
     pub(super) description: Option<String>,
     pub(super) read_only: bool,
     pub(super) disk: Arc<Disk>,
+    pub(super) clients: Arc<Clients>,
 }
 
 impl Export {
@@ -74,5 +76,6 @@ fn export(config: &NbdExportConfig, disks: &[Arc<Disk>]) -> Export {
         description: config.description.clone(),
         read_only: config.read_only,
         disk: disk.clone(),
+        clients: Arc::default(),
     }
 }

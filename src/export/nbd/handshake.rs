@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 use crate::reactor::SendBatch;
 
 use super::Link;
+use super::clients::Guest;
 use super::end::{EndReason, Violation};
 use super::exports::{Export, Exports};
 use super::option::{InfoRequest, Malformed, MetaContextRequest, whole_string};
@@ -31,13 +32,15 @@ pub(super) const ALLOCATION_ID: u32 = 1;
 /// What a connection serves from now on.
 pub(super) struct Chosen {
     pub(super) export: usize,
+    /// Lives as long as the session.
+    pub(super) _guest: Guest,
     pub(super) negotiated: Negotiated,
 }
 
 /// What comes after an option.
 enum Next {
     Option,
-    Transmission(usize),
+    Transmission(usize, Guest),
 }
 
 pub(super) struct Handshake<'a> {
@@ -74,9 +77,9 @@ impl<'a> Handshake<'a> {
         self.greet().await?;
         for _ in 0..MOST_OPTIONS {
             let header: wire::OptionHeader = self.receiver.header().await?;
-            if let Next::Transmission(export) = self.option(header).await? {
+            if let Next::Transmission(export, guest) = self.option(header).await? {
                 self.send().await?;
-                return Ok(Chosen { export, negotiated: self.negotiated(export) });
+                return Ok(Chosen { export, _guest: guest, negotiated: self.negotiated(export) });
             }
             self.send().await?;
         }
@@ -116,8 +119,8 @@ impl<'a> Handshake<'a> {
         }
         let data = self.receiver.rest(length as usize).await?.to_vec();
         match option {
-            option::EXPORT_NAME => return self.export_name(&data).map(Next::Transmission),
-            option::GO => return self.info(option, &data).await.map(|go| go.map_or(Next::Option, Next::Transmission)),
+            option::EXPORT_NAME => return self.export_name(&data),
+            option::GO => return self.go(&data).await,
             option::INFO => drop(self.info(option, &data).await?),
             option::LIST => self.list(&data).await?,
             option::ABORT => {
@@ -141,17 +144,18 @@ impl<'a> Handshake<'a> {
     }
 
     /// `NBD_OPT_EXPORT_NAME` has no error answer.
-    fn export_name(&mut self, data: &[u8]) -> Result<usize, EndReason> {
+    fn export_name(&mut self, data: &[u8]) -> Result<Next, EndReason> {
         let unknown = || EndReason::UnknownExport(String::from_utf8_lossy(&data[..data.len().min(256)]).into_owned());
         let index = whole_string(data).ok().and_then(|name| self.exports.find(name)).ok_or_else(unknown)?;
         let export = self.exports.get(index);
+        let guest = export.clients.enter().ok_or_else(|| EndReason::Held(export.name.clone()))?;
         let flags = export.flags(self.negotiated(index));
         let answer = wire::ExportNameReply { size: export.size().into(), flags: flags.into() };
         self.batch.header(answer.as_bytes());
         if !self.no_zeroes {
             self.batch.header(&[0; wire::EXPORT_NAME_ZEROES]);
         }
-        Ok(index)
+        Ok(Next::Transmission(index, guest))
     }
 
     /// `NBD_OPT_LIST`: name and description of each export.
@@ -167,6 +171,18 @@ impl<'a> Handshake<'a> {
             self.reply(option::LIST, reply::SERVER, &parts).await?;
         }
         self.reply(option::LIST, reply::ACK, &[]).await
+    }
+
+    /// `NBD_OPT_GO`: the client counts before it is told the size.
+    async fn go(&mut self, data: &[u8]) -> Result<Next, EndReason> {
+        let named = InfoRequest::parse(data).ok().and_then(|request| self.exports.find(request.name));
+        let guest = named.map(|index| self.exports.get(index).clients.enter());
+        if let Some(None) = guest {
+            self.reply(option::GO, reply::ERR_POLICY, &[b"the disk is just being changed; try again"]).await?;
+            return Ok(Next::Option);
+        }
+        let export = self.info(option::GO, data).await?;
+        Ok(export.zip(guest.flatten()).map_or(Next::Option, |(export, guest)| Next::Transmission(export, guest)))
     }
 
     /// `NBD_OPT_INFO` and `NBD_OPT_GO`: the export if there is one.

@@ -15,6 +15,7 @@
 //! What always holds: a client can end its own connection and nothing else; it holds at most its share of the reactor's buffers; a request
 //! that is not in the disk's sectors is refused and changes nothing; nothing is logged or allocated for a request at steady state.
 
+mod clients;
 mod config;
 mod end;
 mod exports;
@@ -36,7 +37,7 @@ use crate::disk::DiskError;
 use super::stream::{self, ListenError};
 
 pub use config::{NbdConfig, NbdExportConfig};
-pub use server::NbdServer;
+pub use server::{Held, NbdServer};
 
 /// Why the NBD export does not start.
 #[derive(Debug, Error)]

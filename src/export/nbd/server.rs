@@ -12,6 +12,7 @@ use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Liste
 use crate::reactor::Remote;
 
 use super::NbdError;
+use super::clients::Hold;
 use super::config::NbdConfig;
 use super::exports::Exports;
 use super::shard::Shard;
@@ -19,11 +20,17 @@ use super::shard::Shard;
 /// Numbers for servers, so that several can share a reactor.
 static NEXT_SERVER: AtomicU64 = AtomicU64::new(0);
 
+/// A disk that no client may reach until this is dropped.
+pub struct Held {
+    _exports: Vec<Hold>,
+}
+
 /// A running NBD server. Dropped without [`NbdServer::stop`], it ends its connections without waiting for them.
 pub struct NbdServer {
     number: u64,
     reactors: Vec<Remote>,
     connections: Arc<Connections>,
+    exports: Arc<Exports>,
     addresses: Vec<ListenAddress>,
     acceptor: Option<Acceptor>,
 }
@@ -41,6 +48,7 @@ impl NbdServer {
             number,
             reactors: reactors.to_vec(),
             connections: Connections::new(0, &[]),
+            exports: exports.clone(),
             addresses,
             acceptor: None,
         };
@@ -69,6 +77,13 @@ impl NbdServer {
     /// Connections at this moment.
     pub fn connections(&self) -> usize {
         self.connections.count()
+    }
+
+    /// Keeps clients away from a disk, if none has it; or says how many have. Who comes meanwhile is refused, and may try again.
+    pub fn hold(&self, disk: &str) -> Result<Held, usize> {
+        let exports = self.exports.iter().filter(|export| export.disk.name() == disk);
+        let held = exports.map(|export| export.clients.hold()).collect::<Result<_, _>>()?;
+        Ok(Held { _exports: held })
     }
 
     /// Stops: no more connections, no more requests; what is under way is finished, answered and made durable. Returns whether all that was

@@ -1,0 +1,261 @@
+//! What disks stand on: pools that are open, and the way from a disk in the configuration to one that can be served.
+//!
+//! Pools are opened after the reactors have started and closed before these stop: a pool lives on the first reactor. A pool that cannot be
+//! opened is kept as offline, with the reason; its disks are then offline too, and everything else goes on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::crypto::xts::Kernel;
+use crate::device::{DeviceError, SharedDevice, Size};
+use crate::disk::{Disk, DiskAttributes, DiskConfig};
+use crate::reactor::Remote;
+use crate::volume::format::FormatError;
+use crate::volume::{FormatOptions, NewVolume, OpenOptions, Pool, PoolError, Volume};
+
+use super::config::{Config, ConfigError, PoolConfig};
+
+/// How often it is looked whether the last queue on a volume has gone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// A pool that is open, on its device.
+#[derive(Clone)]
+pub(super) struct OpenPool {
+    pub(super) pool: Arc<Pool>,
+    pub(super) device: Arc<SharedDevice>,
+}
+
+/// What disks stand on.
+pub struct Storage {
+    /// Where pools live.
+    home: Remote,
+    kernel: Kernel,
+    /// Each pool of the configuration: open, or why it is not.
+    pools: Mutex<BTreeMap<String, Result<OpenPool, String>>>,
+}
+
+impl Storage {
+    /// No pool is open yet.
+    pub fn new(config: &Config, home: &Remote) -> Result<Self, ConfigError> {
+        Ok(Self { home: home.clone(), kernel: config.crypto.kernel.choose()?, pools: Mutex::default() })
+    }
+
+    /// Opens all pools; one that cannot be opened is offline.
+    pub(super) fn open_pools(&self, config: &Config) {
+        for pool in &config.pools {
+            let Err(e) = self.open_pool(config, &pool.name) else { continue };
+            let why = match e {
+                // These name the pool themselves.
+                ConfigError::Pool(_) | ConfigError::Wrong(_) => e.to_string(),
+                other => format!("pool {}: {other}", pool.name),
+            };
+            warn!("{why}; the pool and its disks are offline");
+            self.pools().insert(pool.name.clone(), Err(why));
+        }
+    }
+
+    /// Opens a pool of the configuration, and formats its device first if that is blank and may be.
+    pub fn open_pool(&self, config: &Config, name: &str) -> Result<(), ConfigError> {
+        let opened = self.open(config, config.pool(name)?)?;
+        self.pools().insert(name.to_owned(), Ok(opened));
+        Ok(())
+    }
+
+    fn open(&self, config: &Config, pool: &PoolConfig) -> Result<OpenPool, ConfigError> {
+        let device = config.devices.iter().find(|device| device.name == pool.device).expect("checked when it was read");
+        let device = Arc::new(SharedDevice::open(device)?);
+        if pool.create && Pool::is_blank(&pool.name, device.clone(), &self.home)? {
+            Pool::format(&pool.name, device.clone(), &self.home, FormatOptions::default())?;
+            info!("pool {}: device {} was blank, and is formatted now", pool.name, device.name());
+        }
+        let options = OpenOptions {
+            take_over: pool.take_over,
+            low_space_percent: pool.low_space_percent,
+            ..OpenOptions::default()
+        };
+        let opened = Pool::open(&pool.name, device.clone(), &self.home, options);
+        let opened = opened.map_err(|e| match e {
+            PoolError::Format { source: FormatError::NotAPool, .. } => ConfigError::Wrong(not_a_pool(pool)),
+            other => other.into(),
+        })?;
+        info!("pool {} is open: {} volumes and snapshots", pool.name, opened.volumes().len());
+        Ok(OpenPool { pool: opened, device })
+    }
+
+    /// A pool that is open; the error says why it is not.
+    pub(super) fn pool(&self, name: &str) -> Result<OpenPool, ConfigError> {
+        match self.pools().get(name) {
+            Some(Ok(open)) => Ok(open.clone()),
+            Some(Err(why)) => Err(ConfigError::Offline(why.clone())),
+            None => Err(ConfigError::Missing(format!("there is no pool {name}"))),
+        }
+    }
+
+    /// A pool of the configuration: open, or why it is not.
+    pub(super) fn state_of(&self, name: &str) -> Result<OpenPool, String> {
+        self.pools().get(name).cloned().unwrap_or_else(|| Err("it was just closed".to_owned()))
+    }
+
+    /// All pools: open, or why they are not.
+    pub(super) fn all(&self) -> Vec<(String, Result<OpenPool, String>)> {
+        self.pools().iter().map(|(name, pool)| (name.clone(), pool.clone())).collect()
+    }
+
+    /// Opens a disk of the configuration: its device, or the pool's volume of its name, which is made if there is none and the configuration says
+    /// of what.
+    pub fn open_disk(&self, config: &Config, name: &str) -> Result<Arc<Disk>, ConfigError> {
+        let mut disk = config.disk(name)?.clone();
+        disk.encryption = Some(config.encryption_of(&disk)?);
+        let Some(pool) = &disk.pool else {
+            let device = config.devices.iter().find(|device| Some(&device.name) == disk.device.as_ref());
+            let device = SharedDevice::open(device.expect("checked when it was read"))?;
+            return Ok(Disk::open(&disk, Arc::new(device), self.kernel)?);
+        };
+        let pool = self.pool(pool)?.pool;
+        let (volume, is_new) = match pool.volume(name) {
+            Ok(volume) => (volume, false),
+            Err(missing @ PoolError::NotFound { .. }) => (make_volume(&pool, &disk, self.kernel, missing)?, true),
+            Err(e) => return Err(e.into()),
+        };
+        if let Some(why) = volume.offline() {
+            let (pool, name) = (pool.name().to_owned(), name.to_owned());
+            return Err(PoolError::Offline { pool, name, why }.into());
+        }
+        let opened = open_volume(&disk, volume, self.kernel);
+        if opened.is_err() && is_new {
+            // Nobody has written to it.
+            if let Err(e) = pool.delete(name) {
+                warn!("pool {}: volume {name} was made for nothing, and cannot be deleted: {e}", pool.name());
+            }
+        }
+        opened
+    }
+
+    /// Closes a pool whose disks are closed. Waits for what their last commands still hold.
+    pub(super) fn close_pool(&self, name: &str, limit: Duration) -> Result<(), ConfigError> {
+        if let Ok(OpenPool { pool, .. }) = self.pool(name) {
+            once_free(limit, || pool.close())?;
+        }
+        self.pools().remove(name);
+        Ok(())
+    }
+
+    /// Closes all pools once the last queue on their volumes is gone; returns what was wrong.
+    pub fn close(&self, limit: Duration) -> Vec<String> {
+        let deadline = Instant::now() + limit;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let names: Vec<String> = self.pools().keys().cloned().collect();
+        names.iter().filter_map(|name| self.close_pool(name, left()).err()).map(|e| e.to_string()).collect()
+    }
+
+    /// A few words for the start-up report.
+    pub(super) fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (name, pool) in self.all() {
+            match pool {
+                Ok(OpenPool { pool, device }) => {
+                    let info = pool.info();
+                    let (size, free) = (info.size_bytes >> 20, info.free_bytes >> 20);
+                    let low = if info.low_space { ", LOW ON SPACE" } else { "" };
+                    let (volumes, snapshots) = (info.volumes, info.snapshots);
+                    lines.push(format!("  device {}: {}", device.name(), device.describe()));
+                    lines.push(format!(
+                        "  pool {name}: {size} MiB, {free} MiB free{low}, {volumes} volumes, {snapshots} snapshots"
+                    ));
+                }
+                Err(why) => lines.push(format!("  pool {name}: OFFLINE: {why}")),
+            }
+        }
+        lines
+    }
+
+    fn pools(&self) -> MutexGuard<'_, BTreeMap<String, Result<OpenPool, String>>> {
+        self.pools.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+/// Does what needs a volume that nobody has open, as soon as that is so: reactors let go of a closed disk a moment later.
+pub(super) fn once_free<T>(limit: Duration, mut act: impl FnMut() -> Result<T, PoolError>) -> Result<T, PoolError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match act() {
+            Err(PoolError::InUse { .. }) if Instant::now() < deadline => std::thread::sleep(LOOK_INTERVAL),
+            other => return other,
+        }
+    }
+}
+
+/// Whether the error is about what a disk stands on, and not about what was asked for: such a disk is offline, and the others are served.
+pub(super) fn is_offline(error: &ConfigError) -> bool {
+    match error {
+        ConfigError::Offline(_) => true,
+        ConfigError::Pool(error) => {
+            !matches!(error, PoolError::NotFound { .. } | PoolError::Exists { .. } | PoolError::Invalid { .. })
+        }
+        _ => false,
+    }
+}
+
+fn not_a_pool(pool: &PoolConfig) -> String {
+    let (name, device) = (&pool.name, &pool.device);
+    if pool.create {
+        format!(
+            "pool {name}: device {device} holds something else, and create = true formats a blank device only; choose another, or \
+             erase it with `strongroom pool create --overwrite` if nobody needs what is there"
+        )
+    } else {
+        format!("pool {name}: device {device} is not a pool; create = true formats it if it is blank")
+    }
+}
+
+fn make_volume(
+    pool: &Arc<Pool>,
+    disk: &DiskConfig,
+    kernel: Kernel,
+    missing: PoolError,
+) -> Result<Arc<Volume>, ConfigError> {
+    if let Some(snapshot) = &disk.from_snapshot {
+        let volumes = pool.volumes();
+        if let Some(source) = volumes.iter().find(|volume| volume.name == *snapshot) {
+            // Before anything is made.
+            Disk::check_source(disk, source, kernel)?;
+        }
+        return Ok(pool.clone_snapshot(snapshot, &disk.name)?);
+    }
+    let Some(Size(size)) = disk.size else {
+        return Err(ConfigError::Missing(format!(
+            "disk {}: {missing}; give it a size or a snapshot to have it made",
+            disk.name
+        )));
+    };
+    let attributes = DiskAttributes::for_new(disk)?.encode();
+    Ok(pool.create_volume(NewVolume { name: disk.name.clone(), size, attributes })?)
+}
+
+fn open_volume(disk: &DiskConfig, volume: Arc<Volume>, kernel: Kernel) -> Result<Arc<Disk>, ConfigError> {
+    let opened = Disk::open_volume(disk, volume, kernel)?;
+    match disk.size {
+        Some(Size(wanted)) if wanted > opened.size() => Err(ConfigError::Wrong(format!(
+            "disk {}: its volume has {} bytes, and the configuration says {wanted}; the volume's size counts: put it there, and \
+             make the disk larger with `strongroom disk resize`",
+            disk.name,
+            opened.size()
+        ))),
+        _ => Ok(opened),
+    }
+}
+
+/// Opens what no disk and no pool uses as well: a wrong path is found at start, not on the day it is needed.
+pub(super) fn try_unused_devices(config: &Config) -> Result<(), DeviceError> {
+    for device in &config.devices {
+        let by_disk = config.disks.iter().any(|disk| disk.device.as_ref() == Some(&device.name));
+        if !by_disk && !config.pools.iter().any(|pool| pool.device == device.name) {
+            let unused = SharedDevice::open(device)?;
+            warn!("device {} is used by no disk and no pool ({})", device.name, unused.describe());
+        }
+    }
+    Ok(())
+}

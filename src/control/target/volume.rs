@@ -1,0 +1,222 @@
+//! Disks in pools: made, resized, and deleted with their content.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::control::config::{Config, ConfigError};
+use crate::control::rpc::{Kind, Refusal};
+use crate::control::storage::once_free;
+use crate::crypto::xts::SectorSize;
+use crate::device::Size;
+use crate::disk::{DiskConfig, Encryption};
+use crate::export::nbd::Held;
+use crate::volume::{PoolError, Shrink, VolumeInfo};
+
+use super::disk::{refuse_if_attached, refuse_if_seen};
+use super::{Changed, DiskName, DiskReport, Removed, Target};
+
+/// How long a deletion waits for reactors to let go of the disk.
+const CLOSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A disk to be made, with its volume.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewVolumeDisk {
+    /// Its name, and that of the volume.
+    pub name: String,
+    /// The pool.
+    pub pool: String,
+    /// Bytes.
+    #[serde(default)]
+    pub size: Option<Size>,
+    /// The snapshot that it is made from, instead of a size.
+    #[serde(default)]
+    pub from_snapshot: Option<String>,
+    /// Bytes in a sector.
+    #[serde(default)]
+    pub sector_size: Option<u32>,
+    /// How it is encrypted, as under `[[disk]]`.
+    #[serde(default)]
+    pub encryption: Option<Encryption>,
+    /// Whose it is.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Several hosts may have it at once.
+    #[serde(default)]
+    pub shared: bool,
+    /// The hosts that see it.
+    #[serde(default)]
+    pub attached_to: Vec<String>,
+    /// The namespace identifier.
+    #[serde(default)]
+    pub nsid: Option<u32>,
+    /// The identity that hosts know it by.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
+}
+
+impl NewVolumeDisk {
+    fn config(self) -> Result<DiskConfig, Refusal> {
+        let sector_size = self.sector_size.map(SectorSize::try_from).transpose();
+        let sector_size = sector_size.map_err(|e| Refusal::new(Kind::Refused, format!("disk {}: {e}", self.name)))?;
+        Ok(DiskConfig {
+            name: self.name,
+            device: None,
+            pool: Some(self.pool),
+            size: self.size,
+            from_snapshot: self.from_snapshot,
+            sector_size,
+            encryption: self.encryption,
+            account: self.account,
+            shared: self.shared,
+            attached_to: self.attached_to,
+            nsid: self.nsid,
+            uuid: self.uuid,
+        })
+    }
+}
+
+/// How large a disk shall be.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSize {
+    /// The disk.
+    pub name: String,
+    /// Its new size; if it is left out, the size that its file or block device has by now.
+    #[serde(default)]
+    pub size: Option<Size>,
+    /// It may become smaller: what lies behind the new end is lost.
+    #[serde(default)]
+    pub shrink: bool,
+}
+
+impl Target {
+    pub(in crate::control) fn create_disk(&self, new: NewVolumeDisk) -> Result<Changed<DiskReport>, Refusal> {
+        let (name, pool) = (new.name.clone(), new.pool.clone());
+        if new.size.is_none() && new.from_snapshot.is_none() {
+            let what = format!("disk {name}: give it a size, or the snapshot that it is made from");
+            return Err(Refusal::new(Kind::Refused, what));
+        }
+        let new = new.config()?;
+        let edit = |config: &mut Config| {
+            config.add_disk(new);
+            Ok(())
+        };
+        self.change(edit, |config| {
+            let in_pool = self.storage.pool(&pool)?.pool;
+            if in_pool.volume(&name).is_ok() {
+                let what =
+                    format!("pool {pool} has a volume {name} already; `strongroom disk add --pool` opens it as it is");
+                return Err(Refusal::new(Kind::Exists, what));
+            }
+            self.open_added(config).inspect_err(|_| {
+                // Nobody has seen it.
+                match once_free(CLOSE_LIMIT, || in_pool.delete(&name)) {
+                    Ok(()) | Err(PoolError::NotFound { .. }) => {}
+                    Err(e) => warn!("pool {pool}: volume {name} was made for nothing, and cannot be deleted: {e}"),
+                }
+            })
+        })?;
+        self.changed_disk(&name)
+    }
+
+    /// Closes a disk and deletes its volume. If the volume cannot be deleted, the disk stays, offline, and deleting it can be tried again.
+    pub(in crate::control) fn delete_disk(&self, DiskName { name }: &DiskName) -> Result<Changed<Removed>, Refusal> {
+        let edit = |config: &mut Config| {
+            refuse_if_seen(config, name)?;
+            pool_name_of(config, name)?;
+            config.disks.retain(|disk| disk.name != *name);
+            Ok(())
+        };
+        self.change(edit, |_| {
+            let pool = pool_name_of(&self.state().config, name)?;
+            let pool = self.storage.pool(&pool)?.pool;
+            if let Some(server) = self.server_of(name) {
+                server.remove_disk(name)?;
+            }
+            let closed = self.state().disks.set_offline(name, "its volume is being deleted".to_owned());
+            drop(closed);
+            match once_free(CLOSE_LIMIT, || pool.delete(name)) {
+                Ok(()) | Err(PoolError::NotFound { .. }) => Ok(Changed::new(Removed { removed: name.clone() })),
+                Err(e) => {
+                    self.state().disks.set_offline(name, format!("its volume could not be deleted: {e}"));
+                    Err(e.into())
+                }
+            }
+        })
+    }
+
+    pub(in crate::control) fn resize(&self, new: &NewSize) -> Result<Changed<DiskReport>, Refusal> {
+        let edit = |config: &mut Config| {
+            let disk = config.disk_mut(&new.name)?;
+            // What the file says is compared with the volume at the next start; here both change together.
+            disk.size = disk.size.and(new.size);
+            Ok(())
+        };
+        self.change(edit, |config| {
+            let disk = self.state().disks.needed(&new.name)?;
+            let pool = config.pool_of(&new.name)?;
+            match (pool, new.size) {
+                (Some(pool), Some(Size(bytes))) => self.resize_volume(config, pool, new, bytes)?,
+                (None, Some(_)) if new.shrink => {
+                    let what = format!("disk {} takes a device whole, and does not become smaller", new.name);
+                    return Err(Refusal::new(Kind::Refused, what));
+                }
+                (None, Some(Size(bytes))) => drop(disk.grow(bytes).map_err(ConfigError::from)?),
+                (_, None) => drop(disk.refresh_size().map_err(ConfigError::from)?),
+            }
+            if let Some(server) = self.server_of(&new.name) {
+                server.resized(&new.name)?;
+            }
+            Ok(())
+        })?;
+        self.changed_disk(&new.name)
+    }
+
+    fn resize_volume(&self, config: &Config, pool: &str, new: &NewSize, bytes: u64) -> Result<(), Refusal> {
+        let (name, pool) = (&new.name, self.storage.pool(pool)?.pool);
+        let now = self.state().disks.needed(name)?.size();
+        if bytes >= now {
+            pool.resize(name, bytes, Shrink::Forbidden)?;
+            return Ok(());
+        }
+        if !new.shrink {
+            let what = format!(
+                "disk {name} has {now} bytes, and {bytes} are fewer; set shrink (`--shrink`) to cut off what lies behind, which is lost"
+            );
+            return Err(Refusal::new(Kind::Refused, what));
+        }
+        refuse_if_attached(config, name)?;
+        let _held = self.hold_clients(name)?;
+        pool.resize(name, bytes, Shrink::Allowed)?;
+        Ok(())
+    }
+
+    /// Keeps NBD clients away from a disk, which must have none.
+    pub(super) fn hold_clients(&self, disk: &str) -> Result<Option<Held>, Refusal> {
+        let held = self.nbd().map(|nbd| nbd.hold(disk)).transpose();
+        held.map_err(|clients| {
+            let clients = if clients == 1 { "a client".to_owned() } else { format!("{clients} clients") };
+            let what = format!("disk {disk} is used by {clients} over NBD; disconnect first");
+            Refusal::new(Kind::InUse, what)
+        })
+    }
+
+    /// All volumes and snapshots of all pools that are open, with the names of their pools.
+    pub(super) fn all_volumes(&self) -> Vec<(String, VolumeInfo)> {
+        let open = self.storage.all().into_iter().filter_map(|(name, pool)| Some((name, pool.ok()?)));
+        open.flat_map(|(name, open)| open.pool.volumes().into_iter().map(move |volume| (name.clone(), volume)))
+            .collect()
+    }
+}
+
+/// The name of the pool that a disk has to lie in.
+pub(super) fn pool_name_of(config: &Config, disk: &str) -> Result<String, Refusal> {
+    config.pool_of(disk)?.map(str::to_owned).ok_or_else(|| {
+        let what = format!("disk {disk} takes a device whole; only disks in pools have volumes and snapshots");
+        Refusal::new(Kind::Refused, what)
+    })
+}
