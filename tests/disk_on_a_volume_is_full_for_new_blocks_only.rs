@@ -91,6 +91,6 @@ fn over_nvme_tcp() {
     let read = host.fetch(blocks(NVME_READ, 0, sectors as u32), CLUSTER as usize);
     assert!(read.status.is_success() && read.data == data);
     drop((admin, host));
-    target.stop();
-    drop((disks, pool));
+    target.stop_and_close(|| drop(pool));
+    drop(disks);
 }

@@ -130,9 +130,15 @@ impl NvmeTarget {
     }
 
     /// Stops everything in order; every buffer has to be back in its pool.
-    pub fn stop(mut self) -> TempDir {
+    pub fn stop(self) -> TempDir {
+        self.stop_and_close(|| ())
+    }
+
+    /// The same, with `close` when the server has stopped: a pool keeps buffers until it is closed.
+    pub fn stop_and_close(mut self, close: impl FnOnce()) -> TempDir {
         let in_order = self.server.take().expect("running").stop(PATIENCE);
         assert!(in_order, "the server did not stop in order");
+        close();
         for (reactor, before) in self.reactors.iter().zip(&self.free_bytes) {
             wait_for("the buffers to be back", || reactor.remote().call(|r| r.buffers().free_bytes()) == *before);
         }

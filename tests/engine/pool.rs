@@ -1,14 +1,17 @@
 //! A pool for tests: on any device, at home on a reactor of its own.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use strongroom::crypto::xts::SectorSize;
 use strongroom::device::SharedDevice;
 use strongroom::disk::{DiskConfig, Encryption};
 use strongroom::reactor::ReactorThread;
-use strongroom::volume::{FormatOptions, NewVolume, OpenOptions, Pool, Volume};
+use strongroom::volume::{FormatOptions, NewVolume, OpenOptions, Pool, PoolError, Volume};
 
 use super::small_reactor;
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A disk in the configuration. What it stands on is given when it is opened.
 pub fn disk_config(name: &str, sector_size: SectorSize, encryption: Encryption) -> DiskConfig {
@@ -60,11 +63,17 @@ impl TestPool {
 
 impl Drop for TestPool {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.take()
-            && let Err(e) = pool.close()
-            && !std::thread::panicking()
-        {
-            panic!("{e}");
+        if let Some(pool) = self.pool.take() {
+            // A server that has stopped lets go of its queues a moment later.
+            let deadline = Instant::now() + PATIENCE;
+            let mut closed = pool.close();
+            while matches!(closed, Err(PoolError::InUse { .. })) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+                closed = pool.close();
+            }
+            if !std::thread::panicking() {
+                closed.expect("the pool closes");
+            }
         }
         if let Some(home) = self.home.take() {
             home.remote().stop();
