@@ -40,7 +40,9 @@ impl Home {
     /// Runs cycles by itself a moment after something was let go.
     pub(super) async fn serve_tidiness(&self) {
         while self.pool.untidy().await {
-            self.reactor.sleep(TIDY_AFTER).await;
+            if self.closed.happens_within(&self.reactor, TIDY_AFTER).await {
+                return;
+            }
             // If it fails, the device has failed; the next to let go tries again.
             let _ = self.pool.cycles.ask().await;
         }

@@ -96,6 +96,7 @@ impl Home {
             committing: Default::default(),
             demolitions: RefCell::default(),
             demolish_now: Default::default(),
+            closed: Default::default(),
             pool,
         });
         // What the replay has marked is stored now, or in the journal no more.

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::memory::Buffer;
-use crate::reactor::{Reactor, WaitList};
+use crate::reactor::{Event, Reactor, WaitList};
 
 use super::entry::Volume;
 use super::error::PoolError;
@@ -81,6 +81,8 @@ pub struct Home {
     committing: Lock,
     demolitions: RefCell<VecDeque<Demolition>>,
     demolish_now: Bell,
+    /// The pool is closed: tasks end at once, and with them the hold on the device.
+    closed: Event,
 }
 
 /// Bytes of the journal and of metadata that are written together.
@@ -200,6 +202,7 @@ impl Home {
     /// Leaves the pool as it is on its device, as a crash would.
     pub fn abandon(self: Rc<Self>) {
         self.pool.close_rounds();
+        self.closed.set();
         self.demolish_now.close();
         let number = self.pool.number;
         let gone = HOMES.with_borrow_mut(|homes| {
