@@ -1,6 +1,9 @@
 //! One volume on several reactors at once: neighbours in the same cluster are written, discarded and read on different reactors, while snapshots
 //! of the volume come and go and the space of other volumes is freed and used again. Nobody ever reads anything but what he wrote last.
 
+#[path = "common/random.rs"]
+mod random;
+
 mod engine;
 mod pool;
 
@@ -12,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use engine::{bytes_of, memory_device, small_reactor};
 use pool::{read, write};
+use random::Random;
 use strongroom::device::{ByteRange, IoError, SharedDevice};
 use strongroom::reactor::{Reactor, ReactorThread, yield_now};
 use strongroom::volume::{FormatOptions, NewVolume, OpenOptions, Pool, Volume, VolumeQueue};
@@ -21,19 +25,6 @@ const BLOCK: u64 = 4096;
 const BLOCKS: u64 = 512;
 const TASKS: u64 = 16;
 const TIME: Duration = Duration::from_secs(4);
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// A writer that has every `TASKS`-th block for itself.
 async fn write_and_check(reactor: Reactor, queue: Rc<VolumeQueue>, task: u64, stop: Arc<AtomicBool>) -> u64 {

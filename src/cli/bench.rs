@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use crate::bench::nvme_tcp::Address;
 use crate::bench::{self, BenchConfig, Mix, Report};
-use crate::control::{Config, KernelChoice, Storage};
+use crate::control::{CLOSE_LIMIT, Config, KernelChoice, Storage};
 use crate::crypto::xts::SectorSize;
 use crate::device::{DeviceConfig, DeviceKind, SharedDevice, Size};
 use crate::disk::Disk;
@@ -21,9 +21,6 @@ use crate::reactor::ReactorThread;
 
 use super::{Failure, Outcome};
 use nvme_tcp::NvmeTcpArgs;
-
-/// How long a pool may take to be closed after the run.
-const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub(super) struct BenchArgs {

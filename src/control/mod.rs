@@ -11,4 +11,4 @@ pub mod target;
 pub use config::{Config, ConfigError, KernelChoice};
 pub use log::LogFilter;
 pub use server::{ServeError, serve};
-pub use storage::Storage;
+pub use storage::{CLOSE_LIMIT, Storage};

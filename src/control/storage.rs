@@ -14,12 +14,12 @@ use crate::device::{DeviceError, SharedDevice, Size};
 use crate::disk::{Disk, DiskAttributes, DiskConfig};
 use crate::reactor::Remote;
 use crate::volume::format::FormatError;
-use crate::volume::{FormatOptions, NewVolume, OpenOptions, Pool, PoolError, Volume};
+use crate::volume::{FormatOptions, NewVolume, OpenOptions, Pool, PoolError, Volume, once_free};
 
 use super::config::{Config, ConfigError, PoolConfig};
 
-/// How often it is looked whether the last queue on a volume has gone.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// How long it may take reactors to let go of a disk that was closed.
+pub const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A pool that is open, on its device.
 #[derive(Clone)]
@@ -174,17 +174,6 @@ impl Storage {
 
     fn pools(&self) -> MutexGuard<'_, BTreeMap<String, Result<OpenPool, String>>> {
         self.pools.lock().expect("no thread panics while it holds this lock")
-    }
-}
-
-/// Does what needs a volume that nobody has open, as soon as that is so: reactors let go of a closed disk a moment later.
-pub(super) fn once_free<T>(limit: Duration, mut act: impl FnMut() -> Result<T, PoolError>) -> Result<T, PoolError> {
-    let deadline = Instant::now() + limit;
-    loop {
-        match act() {
-            Err(PoolError::InUse { .. }) if Instant::now() < deadline => std::thread::sleep(LOOK_INTERVAL),
-            other => return other,
-        }
     }
 }
 

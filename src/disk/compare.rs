@@ -77,7 +77,7 @@ impl DiskQueue {
         // The one buffer that both halves need: taken first, so that nobody waits for one while others wait for the range.
         self.prepare(range).await;
         let mut buffer = self.reactor().buffers().take(len as usize).await;
-        let mut page = if self.may_cut_absent(range) { Some(self.edge().take().await) } else { None };
+        let mut page = if self.may_cut_absent(range) { Some(self.edge().borrow().await) } else { None };
         let _holder = self.seat().hold(self.reach(range)).await;
         if !self.holds(range, compare, &mut buffer).await? {
             return Ok(false);

@@ -22,7 +22,6 @@ mod bytes;
 mod cipher;
 mod compare;
 mod config;
-mod edge;
 mod footing;
 mod gate;
 mod ground;

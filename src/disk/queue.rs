@@ -15,12 +15,11 @@ use std::sync::Arc;
 
 use crate::device::{ByteRange, Device, Extent, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
-use crate::reactor::{Flight, InFlight, Reactor, Ticks};
+use crate::reactor::{Flight, InFlight, Lending, Reactor, Ticks};
 
 use super::Disk;
 use super::bytes::{MOST_ZEROS, copy, copy_between, total, zeros};
 use super::cipher::Cipher;
-use super::edge::Edge;
 use super::footing::Footing;
 use super::gate::Seat;
 use super::line::{Line, fetch};
@@ -71,7 +70,8 @@ pub struct DiskQueue {
     cipher: Option<Cipher>,
     seat: Seat,
     line: Line,
-    edge: Edge,
+    /// The page in which blocks are put together that a write covers partly: see [`super::thin`].
+    edge: Lending,
     commands: Rc<InFlight>,
     meter: Meter,
 }
@@ -87,7 +87,7 @@ impl DiskQueue {
             cipher,
             seat,
             line: Line::default(),
-            edge: Edge::default(),
+            edge: Lending::new(Vec::new()),
             commands: Rc::default(),
             meter,
         }
@@ -102,7 +102,7 @@ impl DiskQueue {
         &self.footing
     }
 
-    pub(super) fn edge(&self) -> &Edge {
+    pub(super) fn edge(&self) -> &Lending {
         &self.edge
     }
 

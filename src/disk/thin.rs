@@ -5,15 +5,17 @@
 //! block would lose one of them: each takes the block for itself at the gate ([`super::gate`]), and looks again whether it is still absent. A write
 //! to blocks that are there, or to whole ones, knows nothing of this: the volume's answer to the write itself is the only check.
 //!
-//! Who has a block for himself waits for the volume and nothing else: buffer and page ([`super::edge`]) were taken before.
+//! Who has a block for himself waits for the volume and nothing else: buffer and page were taken before: the page before the
+//! first write that could need it has taken any buffer ([`DiskQueue::prepare`]), and it stays with the queue. Who needs the page waits for it before he waits
+//! at the gate.
 
 use crate::device::{ByteRange, IoError};
-use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
+use crate::memory::{Buffer, LARGEST_BUFFER, PAGE, Segment};
+use crate::reactor::Lent;
 use crate::volume::units::{BLOCK, CLUSTER};
 use crate::volume::{VolumeQueue, Written};
 
 use super::bytes::{copy, zeros};
-use super::edge::Lent;
 use super::footing::Footing;
 use super::queue::{DiskQueue, Unwritten};
 
@@ -29,7 +31,7 @@ impl DiskQueue {
     /// Before a write takes its buffer: makes sure that a block can be put together, if that may be needed.
     pub(super) async fn prepare(&self, range: ByteRange) {
         if self.may_cut_absent(range) {
-            self.edge().prepare(self.reactor()).await;
+            self.edge().prepare(self.reactor(), PAGE).await;
         }
     }
 
@@ -125,7 +127,7 @@ impl DiskQueue {
                     return Ok(());
                 }
             }
-            let mut page = self.edge().take().await;
+            let mut page = self.edge().borrow().await;
             // Whoever had the page before may have brought the block.
             if volume.cuts_absent_block(write.range) {
                 let _holder = self.seat().hold(blocks_around(write.range)).await;

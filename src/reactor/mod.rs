@@ -8,6 +8,7 @@ mod affinity;
 mod census;
 mod clock;
 mod file;
+mod lending;
 mod mailbox;
 mod offload;
 mod receive;
@@ -16,6 +17,8 @@ mod socket;
 mod stats;
 mod sync;
 mod task;
+#[cfg(test)]
+pub(crate) mod testing;
 mod timer;
 
 use std::cell::Cell;
@@ -35,6 +38,7 @@ pub use affinity::{allowed_cpus, pin_current_thread};
 pub use census::{Census, Member};
 pub use clock::{Clock, Ticks};
 pub use file::File;
+pub use lending::{Lending, Lent};
 pub use offload::offload;
 pub use receive::{RECEIVE_BYTES, ReceiveBuffers, Received};
 pub use ring::{Ring, RingFeatures};
@@ -307,6 +311,21 @@ impl Remote {
         self.post(move |reactor| {
             // The caller waits, so the channel is open.
             let _ = answer.send(job(reactor));
+        });
+        result.recv().expect("the reactor runs until it is stopped and joined")
+    }
+
+    /// Runs a task on the reactor and waits for its result; not to be called on a reactor.
+    pub fn run<T, F>(&self, task: impl FnOnce(Reactor) -> F + Send + 'static) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let (answer, result) = std::sync::mpsc::sync_channel(1);
+        self.post(move |reactor| {
+            let task = task(reactor.clone());
+            // The caller waits, so the channel is open.
+            reactor.spawn(async move { drop(answer.send(task.await)) });
         });
         result.recv().expect("the reactor runs until it is stopped and joined")
     }

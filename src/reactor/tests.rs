@@ -3,7 +3,6 @@
 use super::*;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
 
 fn reactor(config: ReactorConfig) -> ReactorThread {
     ReactorThread::start(allowed_cpus()[0], &ReactorConfig { memory_mib: 4, hugepages: HugePages::Never, ..config })
@@ -15,24 +14,11 @@ fn end(reactor: ReactorThread) {
     reactor.join();
 }
 
-/// Runs a task on a reactor and returns its result.
-fn run<T: Send + 'static, F: Future<Output = T> + 'static>(
-    reactor: &ReactorThread,
-    task: impl FnOnce(Reactor) -> F + Send + 'static,
-) -> T {
-    let (answer, result) = mpsc::sync_channel(1);
-    reactor.remote().post(move |r| {
-        let task = task(r.clone());
-        r.spawn(async move { answer.send(task.await).expect("somebody waits") });
-    });
-    result.recv().expect("the task answers")
-}
-
 #[test]
 fn reads_back_what_was_written_through_the_ring() {
     let reactor = reactor(ReactorConfig::default());
     let file = tempfile::tempfile().expect("a file");
-    let read = run(&reactor, |r| async move {
+    let read = reactor.remote().run(|r| async move {
         let file = File::new(&r, OwnedFd::from(file));
         let mut buffer = r.buffers().take(8192).await;
         buffer.fill(0x5a);
@@ -50,7 +36,7 @@ fn reads_back_what_was_written_through_the_ring() {
 fn more_operations_than_the_ring_has_entries_all_complete() {
     let reactor = reactor(ReactorConfig { ring_entries: 4, ..ReactorConfig::default() });
     let file = tempfile::tempfile().expect("a file");
-    let done = run(&reactor, |r| async move {
+    let done = reactor.remote().run(|r| async move {
         let file = Rc::new(File::new(&r, OwnedFd::from(file)));
         let done = Rc::new(Cell::new(0));
         for n in 0..200u64 {
@@ -75,7 +61,7 @@ fn more_operations_than_the_ring_has_entries_all_complete() {
 fn a_dropped_receive_keeps_its_buffer_until_the_kernel_is_done() {
     let reactor = reactor(ReactorConfig::default());
     let (ours, theirs) = UnixStream::pair().expect("a pair");
-    let free = run(&reactor, |r| async move {
+    let free = reactor.remote().run(|r| async move {
         let before = r.buffers().free_bytes();
         let socket = Socket::new(&r, OwnedFd::from(ours));
         let mut buffer = r.buffers().take(4096).await;
@@ -118,7 +104,7 @@ fn an_idle_reactor_sleeps_and_a_message_wakes_it() {
 #[test]
 fn a_blocking_call_is_made_elsewhere() {
     let reactor = reactor(ReactorConfig::default());
-    let name = run(&reactor, |_| offload(|| std::thread::current().name().map(str::to_owned)));
+    let name = reactor.remote().run(|_| offload(|| std::thread::current().name().map(str::to_owned)));
     assert_eq!(name.as_deref(), Some("offload"));
     end(reactor);
 }
@@ -126,7 +112,7 @@ fn a_blocking_call_is_made_elsewhere() {
 #[test]
 fn a_timer_fires_after_its_time() {
     let reactor = reactor(ReactorConfig::default());
-    let slept = run(&reactor, |r| async move {
+    let slept = reactor.remote().run(|r| async move {
         let start = std::time::Instant::now();
         r.sleep(Duration::from_millis(20)).await;
         start.elapsed()

@@ -1,11 +1,11 @@
 //! What control threads ask of a pool: each call runs on the pool's home reactor, and waits for it. Never to be called on a reactor.
 
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::device::SharedDevice;
-use crate::reactor::{Reactor, Remote};
+use crate::reactor::Remote;
 
 use super::check::{self, Report};
 use super::entry::{Volume, VolumeInfo};
@@ -13,26 +13,25 @@ use super::error::PoolError;
 use super::home::{Difference, FormatOptions, Home, NewVolume, Shrink, Usage};
 use super::pool::{OpenOptions, Pool};
 
-/// Runs a task on the reactor and waits for its result.
-fn on<T, F>(reactor: &Remote, task: impl FnOnce(Reactor) -> F + Send + 'static) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + 'static,
-{
-    let (answer, result) = std::sync::mpsc::sync_channel(1);
-    reactor.post(move |reactor| {
-        let task = task(reactor.clone());
-        // The caller waits, so the channel is open.
-        reactor.spawn(async move { drop(answer.send(task.await)) });
-    });
-    result.recv().expect("the reactor runs until it is stopped and joined")
+/// How often it is looked whether the last queue on a volume has gone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Does what needs a volume that nobody has open, as soon as that is so: reactors let go of a closed disk a moment later.
+pub fn once_free<T>(limit: Duration, mut act: impl FnMut() -> Result<T, PoolError>) -> Result<T, PoolError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match act() {
+            Err(PoolError::InUse { .. }) if Instant::now() < deadline => std::thread::sleep(LOOK_INTERVAL),
+            other => return other,
+        }
+    }
 }
 
 impl Pool {
     /// Whether the device has no pool, nor anything else at its beginning.
     pub fn is_blank(name: &str, device: Arc<SharedDevice>, reactor: &Remote) -> Result<bool, PoolError> {
         let name = name.to_owned();
-        on(reactor, async move |reactor| {
+        reactor.run(async move |reactor| {
             let handle = device.handle(&reactor);
             let handle = handle.map_err(|source| PoolError::Device { pool: name.clone(), source })?;
             let blank = Home::is_blank(&reactor, &handle).await;
@@ -48,7 +47,7 @@ impl Pool {
         options: FormatOptions,
     ) -> Result<(), PoolError> {
         let name = name.to_owned();
-        on(reactor, async move |reactor| {
+        reactor.run(async move |reactor| {
             let handle = device.handle(&reactor);
             let handle = handle.map_err(|source| PoolError::Device { pool: name.clone(), source })?;
             Home::format(&name, &reactor, &handle, &options).await
@@ -63,7 +62,7 @@ impl Pool {
         options: OpenOptions,
     ) -> Result<Arc<Self>, PoolError> {
         let name = name.to_owned();
-        on(home, async move |reactor| {
+        home.run(async move |reactor| {
             let home = Home::open(&name, &reactor, device, &options).await?;
             Ok(home.pool().clone())
         })
@@ -79,7 +78,7 @@ impl Pool {
         progress: impl FnMut(usize, usize) + Send + 'static,
     ) -> Result<Report, PoolError> {
         let name = name.to_owned();
-        on(reactor, async move |reactor| match repair {
+        reactor.run(async move |reactor| match repair {
             false => check::check(&name, &reactor, device, &options, progress).await,
             true => check::repair(&name, &reactor, device, &options, progress).await,
         })

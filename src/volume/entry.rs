@@ -9,11 +9,11 @@ use crate::reactor::{Census, Reactor};
 
 use super::error::PoolError;
 use super::format::{PagePointer, VolumeRecord};
-use super::map::{Map, Root, branches_for};
+use super::map::{Map, Root, Stored, branches_for};
 use super::pause::Pause;
 use super::pool::Pool;
 use super::queue::VolumeQueue;
-use super::units::{CLUSTER, ROOTS_PER_VOLUME, VolumeId};
+use super::units::{CLUSTER, VolumeId};
 
 pub use super::format::{SNAPSHOT_SIGN, VolumeKind};
 
@@ -179,7 +179,7 @@ impl Volume {
         }
     }
 
-    /// Its record, but for where its map is stored.
+    /// Its record, with where its map was stored last.
     pub(super) fn record(&self) -> VolumeRecord {
         VolumeRecord {
             id: self.id,
@@ -189,19 +189,9 @@ impl Volume {
             size: self.size.load(Ordering::Acquire),
             created_at: self.created_at,
             name: self.name(),
-            roots: [PagePointer::NONE; ROOTS_PER_VOLUME],
+            roots: self.map.root().stored.each_ref().map(PagePointer::from),
             attributes: self.attributes(),
         }
-    }
-
-    /// Its record, with where its map was stored last.
-    pub(super) fn record_with_roots(&self) -> VolumeRecord {
-        let mut record = self.record();
-        for (pointer, stored) in record.roots.iter_mut().zip(&self.map.root().stored) {
-            let (page, checksum) = stored.get();
-            *pointer = PagePointer { page, checksum };
-        }
-        record
     }
 
     /// Opens the volume on a reactor.
@@ -225,5 +215,12 @@ impl Volume {
 
     pub(super) fn queue_closed(&self) {
         self.queues.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl From<&Stored> for PagePointer {
+    fn from(stored: &Stored) -> Self {
+        let (page, checksum) = stored.get();
+        Self { page, checksum }
     }
 }

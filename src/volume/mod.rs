@@ -31,6 +31,7 @@ pub mod space;
 pub mod sync;
 pub mod units;
 
+pub use blocking::once_free;
 pub use entry::{SNAPSHOT_SIGN, Volume, VolumeInfo, VolumeKind};
 pub use error::PoolError;
 pub use format::{LONGEST_NAME, is_name};

@@ -284,14 +284,11 @@ impl Pool {
         T: Send + 'static,
         F: Future<Output = Result<T, PoolError>> + 'static,
     {
-        let (answer, result) = std::sync::mpsc::sync_channel(1);
         let (number, name) = (self.number, self.name.clone());
-        self.home.post(move |reactor| match Home::find(number) {
-            // Nobody listens any more if the caller was ended.
-            Some(home) => reactor.spawn(async move { drop(answer.send(job(home).await)) }),
-            None => drop(answer.send(Err(PoolError::Invalid { pool: name, what: "it is closed".to_owned() }))),
-        });
-        result.recv().expect("the home reactor runs until it is stopped and joined")
+        self.home.run(async move |_| match Home::find(number) {
+            Some(home) => job(home).await,
+            None => Err(PoolError::Invalid { pool: name, what: "it is closed".to_owned() }),
+        })
     }
 
     /// Frees nodes that nobody can reach any more; their pages are free after the next checkpoint.

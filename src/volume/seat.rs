@@ -5,14 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::device::{ByteRange, Device, DeviceHandle, IoError};
 use crate::memory::Buffer;
-use crate::reactor::{Flight, Member, Reactor, WaitList};
+use crate::reactor::{Flight, Lending, Lent, Member, Reactor};
 
 use super::error::PoolError;
 use super::map::Remains;
@@ -25,17 +24,17 @@ const RESERVE: usize = 256;
 /// Clusters that are freed in one go.
 const FREED_AT_ONCE: usize = 512;
 
-thread_local! {
-    /// The seats on this reactor, by the number of their pool.
-    static SEATS: RefCell<Vec<(u64, Rc<Seat>)>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Changes of words after which a reactor asks for a commit.
 const CHANGES: u32 = 64 << 10;
 /// Copies of clusters that a reactor makes at a time, at most.
 const COPIES: usize = 64;
 /// The part of a reactor's memory that is for them.
 const COPIES_SHARE: usize = 16;
+
+thread_local! {
+    /// The seats on this reactor, by the number of their pool.
+    static SEATS: RefCell<Vec<(u64, Rc<Seat>)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A pool on one reactor.
 pub(super) struct Seat {
@@ -49,26 +48,9 @@ pub(super) struct Seat {
     quarantine: RefCell<Quarantine>,
     /// Nodes whose memory is freed after a cycle.
     nodes: RefCell<VecDeque<(u64, Remains)>>,
-    copies: CopyBuffers,
+    copies: Lending,
     /// Changes of words since a commit was asked for because there were many.
     changes: Cell<u32>,
-}
-
-/// Buffers for copies of clusters. They are taken when the seat is made, one behind the other: taken here and there later, and kept, they would leave
-/// no large buffer to anybody.
-struct CopyBuffers {
-    made: Cell<usize>,
-    free: RefCell<Vec<Buffer>>,
-    /// Copies that wait, in the order in which they came: who has just given a buffer back does not take it again before them.
-    line: RefCell<VecDeque<u64>>,
-    next_ticket: Cell<u64>,
-    waiting: WaitList,
-}
-
-/// A buffer for the copy of a cluster; the next copy gets it when this is dropped.
-pub(super) struct CopyBuffer<'a> {
-    buffer: Buffer,
-    home: &'a CopyBuffers,
 }
 
 impl Seat {
@@ -93,7 +75,7 @@ impl Seat {
             reserve: RefCell::new(Reserve::new(RESERVE, start)),
             quarantine: RefCell::new(Quarantine::new()),
             nodes: RefCell::default(),
-            copies: CopyBuffers::new(reactor),
+            copies: Lending::new(copy_buffers(reactor)),
             changes: Cell::new(0),
         });
         SEATS.with_borrow_mut(|seats| seats.push((pool.number, seat.clone())));
@@ -195,19 +177,11 @@ impl Seat {
         !self.quarantine.borrow().has_ripe(done)
     }
 
-    /// A buffer for the copy of a cluster. Copies wait for each other only, in the order in which they came.
-    pub(super) async fn copy_buffer(&self) -> CopyBuffer<'_> {
-        let home = &self.copies;
-        if home.made.get() == 0 {
-            // There was no memory when the seat was made: there is nobody to wait for but those who hold buffers.
-            home.made.set(1);
-            let buffer = self.reactor.buffers().take(CLUSTER as usize).await;
-            return CopyBuffer { buffer, home };
-        }
-        let place = InLine::last(home);
-        let take = || if place.is_first() { home.free.borrow_mut().pop() } else { None };
-        let buffer = home.waiting.until(take).await;
-        CopyBuffer { buffer, home }
+    /// A buffer for the copy of a cluster. Copies wait for each other only.
+    pub(super) async fn copy_buffer(&self) -> Lent<'_> {
+        // If there was no memory when the seat was made: there is nobody to wait for but those who hold buffers.
+        self.copies.prepare(&self.reactor, CLUSTER as usize).await;
+        self.copies.borrow().await
     }
 
     /// Whether it keeps nodes or clusters.
@@ -216,64 +190,9 @@ impl Seat {
     }
 }
 
-/// A place in the line for copy buffers, until this is dropped.
-struct InLine<'a> {
-    home: &'a CopyBuffers,
-    ticket: u64,
-}
-
-impl<'a> InLine<'a> {
-    fn last(home: &'a CopyBuffers) -> Self {
-        let ticket = home.next_ticket.get();
-        home.next_ticket.set(ticket + 1);
-        home.line.borrow_mut().push_back(ticket);
-        Self { home, ticket }
-    }
-
-    fn is_first(&self) -> bool {
-        self.home.line.borrow().front() == Some(&self.ticket)
-    }
-}
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        self.home.line.borrow_mut().retain(|ticket| *ticket != self.ticket);
-        self.home.waiting.wake_all();
-    }
-}
-
-impl CopyBuffers {
-    fn new(reactor: &Reactor) -> Self {
-        let pool = reactor.buffers();
-        let most = (pool.arena().len() / COPIES_SHARE / CLUSTER as usize).clamp(1, COPIES);
-        let free: Vec<_> = (0..most).map_while(|_| pool.try_take(CLUSTER as usize)).collect();
-        Self {
-            made: Cell::new(free.len()),
-            free: RefCell::new(free),
-            line: RefCell::default(),
-            next_ticket: Cell::new(0),
-            waiting: WaitList::default(),
-        }
-    }
-}
-
-impl Deref for CopyBuffer<'_> {
-    type Target = Buffer;
-
-    fn deref(&self) -> &Buffer {
-        &self.buffer
-    }
-}
-
-impl DerefMut for CopyBuffer<'_> {
-    fn deref_mut(&mut self) -> &mut Buffer {
-        &mut self.buffer
-    }
-}
-
-impl Drop for CopyBuffer<'_> {
-    fn drop(&mut self) {
-        self.home.free.borrow_mut().push(std::mem::take(&mut self.buffer));
-        self.home.waiting.wake_all();
-    }
+/// Buffers for copies of clusters, taken one behind the other: taken here and there later, and kept, they would leave no large buffer to anybody.
+fn copy_buffers(reactor: &Reactor) -> Vec<Buffer> {
+    let pool = reactor.buffers();
+    let most = (pool.arena().len() / COPIES_SHARE / CLUSTER as usize).clamp(1, COPIES);
+    (0..most).map_while(|_| pool.try_take(CLUSTER as usize)).collect()
 }

@@ -58,12 +58,7 @@ where
     F: Future<Output = T> + 'static,
 {
     let thread = small_reactor();
-    let (answer, result) = mpsc::sync_channel(1);
-    thread.remote().post(move |reactor| {
-        let task = task(reactor.clone());
-        reactor.spawn(async move { answer.send(task.await).expect("the test waits") });
-    });
-    let result = result.recv().expect("the task ended without a panic");
+    let result = thread.remote().run(task);
     thread.remote().stop();
     thread.join();
     result

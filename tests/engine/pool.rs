@@ -1,13 +1,13 @@
 //! A pool for tests: on any device, at home on a reactor of its own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use strongroom::crypto::xts::SectorSize;
 use strongroom::device::SharedDevice;
 use strongroom::disk::{DiskConfig, Encryption};
 use strongroom::reactor::ReactorThread;
-use strongroom::volume::{FormatOptions, NewVolume, OpenOptions, Pool, PoolError, Volume};
+use strongroom::volume::{FormatOptions, NewVolume, OpenOptions, Pool, Volume, once_free};
 
 use super::small_reactor;
 
@@ -65,12 +65,7 @@ impl Drop for TestPool {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
             // A server that has stopped lets go of its queues a moment later.
-            let deadline = Instant::now() + PATIENCE;
-            let mut closed = pool.close();
-            while matches!(closed, Err(PoolError::InUse { .. })) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(2));
-                closed = pool.close();
-            }
+            let closed = once_free(PATIENCE, || pool.close());
             if !std::thread::panicking() {
                 closed.expect("the pool closes");
             }

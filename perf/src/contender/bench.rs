@@ -23,6 +23,16 @@ pub enum Device {
     File,
 }
 
+impl Device {
+    /// Makes what is needed before the first measurement.
+    pub fn prepare(self, lab: &Lab) -> Result<()> {
+        match self {
+            Self::File => lab.file().map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The cipher of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cipher {
@@ -70,10 +80,7 @@ impl Contender for Bench {
     }
 
     fn prepare(&mut self, lab: &Lab) -> Result<()> {
-        match self.device {
-            Device::File => lab.file().map(|_| ()),
-            _ => Ok(()),
-        }
+        self.device.prepare(lab)
     }
 
     fn measure(&mut self, lab: &Lab, workload: Option<Workload>) -> Result<Sample> {

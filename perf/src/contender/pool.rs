@@ -34,10 +34,7 @@ impl Contender for PoolDisk {
     }
 
     fn prepare(&mut self, lab: &Lab) -> Result<()> {
-        match self.device {
-            Device::File => lab.file().map(|_| ()),
-            _ => Ok(()),
-        }
+        self.device.prepare(lab)
     }
 
     fn measure(&mut self, lab: &Lab, workload: Option<Workload>) -> Result<Sample> {

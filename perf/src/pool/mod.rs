@@ -24,7 +24,6 @@ pub mod small;
 use std::error::Error;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::mpsc;
 
 use clap::Subcommand;
 use strongroom::reactor::{Reactor, ReactorConfig, ReactorThread, Remote};
@@ -90,13 +89,8 @@ where
     T: Send + 'static,
     F: Future<Output = Outcome<T>> + 'static,
 {
-    let (answer, result) = mpsc::sync_channel(1);
-    reactor.post(move |reactor| {
-        let task = task(reactor.clone());
-        // The caller waits, so the channel is open.
-        reactor.spawn(async move { drop(answer.send(task.await.map_err(|e| e.to_string()))) });
-    });
-    result.recv()?.map_err(|what| Failure::Request(what).into())
+    let done = reactor.run(async move |reactor| task(reactor).await.map_err(|e| e.to_string()));
+    done.map_err(|what| Failure::Request(what).into())
 }
 
 /// Writes so many places of a volume, in order, and makes them durable now and then.

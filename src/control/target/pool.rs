@@ -1,20 +1,15 @@
 //! Pools: what there is, how full, and how both change.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::control::config::{Config, ConfigError, PoolConfig};
 use crate::control::rpc::{Kind, Refusal};
-use crate::control::storage::OpenPool;
+use crate::control::storage::{CLOSE_LIMIT, OpenPool};
 use crate::device::{DeviceConfig, Size};
 use crate::volume::{PoolInfo, VolumeInfo, VolumeKind};
 
 use super::{Changed, Removed, Target};
-
-/// How long closing a pool waits for reactors to let go of its volumes.
-const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A pool.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,25 +1,20 @@
 //! Disks in pools: made, resized, and deleted with their content.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::control::config::{Config, ConfigError};
 use crate::control::rpc::{Kind, Refusal};
-use crate::control::storage::once_free;
+use crate::control::storage::CLOSE_LIMIT;
 use crate::crypto::xts::SectorSize;
 use crate::device::Size;
 use crate::disk::{DiskConfig, Encryption};
 use crate::export::nbd::Held;
-use crate::volume::{PoolError, Shrink, VolumeInfo};
+use crate::volume::{PoolError, Shrink, VolumeInfo, once_free};
 
 use super::disk::{refuse_if_attached, refuse_if_seen};
 use super::{Changed, DiskName, DiskReport, Removed, Target};
-
-/// How long a deletion waits for reactors to let go of the disk.
-const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A disk to be made, with its volume.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,55 +1,21 @@
 //! What the gate promises when things go away.
 
 use super::*;
-use crate::memory::HugePages;
-use crate::reactor::{ReactorConfig, ReactorThread, allowed_cpus, yield_now};
+use crate::reactor::testing::{begin, end, small_reactor, try_for_a_while};
+use crate::reactor::yield_now;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::mpsc::{self, Receiver};
-
-fn reactor() -> ReactorThread {
-    let config = ReactorConfig { memory_mib: 4, hugepages: HugePages::Never, ..ReactorConfig::default() };
-    ReactorThread::start(allowed_cpus()[0], &config).expect("a reactor")
-}
-
-fn end(reactor: ReactorThread) {
-    reactor.remote().stop();
-    reactor.join();
-}
-
-fn run<T: Send + 'static, F: Future<Output = T> + 'static>(
-    reactor: &ReactorThread,
-    task: impl FnOnce(Reactor) -> F + Send + 'static,
-) -> Receiver<T> {
-    let (answer, result) = mpsc::sync_channel(1);
-    reactor.remote().post(move |r| {
-        let task = task(r.clone());
-        r.spawn(async move { answer.send(task.await).expect("somebody waits") });
-    });
-    result
-}
+use std::sync::mpsc;
 
 fn range(at: u64) -> ByteRange {
     ByteRange::new(at, 512).expect("fits")
 }
 
-/// Lets a future go as far as it gets.
-async fn try_for_a_while<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    for _ in 0..100 {
-        let done = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-        if let Poll::Ready(value) = done {
-            return Some(value);
-        }
-        yield_now().await;
-    }
-    None
-}
-
 #[test]
 fn a_holder_waits_for_old_writes_and_stops_new_ones_that_overlap() {
-    let thread = reactor();
+    let thread = small_reactor(0);
     let gate = Gate::new();
-    run(&thread, move |reactor| async move {
+    begin(&thread, move |reactor| async move {
         let (seat, other) = (gate.seat(&reactor), gate.seat(&reactor));
         let old = other.enter(range(4096)).await;
         let mut hold = Box::pin(seat.hold(range(0)));
@@ -69,14 +35,14 @@ fn a_holder_waits_for_old_writes_and_stops_new_ones_that_overlap() {
     })
     .recv()
     .expect("done");
-    end(thread);
+    end([thread]);
 }
 
 #[test]
 fn who_came_first_holds_first_and_a_write_is_not_passed_for_ever() {
-    let thread = reactor();
+    let thread = small_reactor(0);
     let gate = Gate::new();
-    let order = run(&thread, move |reactor| async move {
+    let order = begin(&thread, move |reactor| async move {
         let seat = Rc::new(gate.seat(&reactor));
         let (order, left) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(4)));
         let first = seat.hold(range(0)).await;
@@ -106,14 +72,14 @@ fn who_came_first_holds_first_and_a_write_is_not_passed_for_ever() {
         order.take()
     });
     assert_eq!(order.recv().expect("done"), ["hold 1", "write", "hold 2", "hold 3"]);
-    end(thread);
+    end([thread]);
 }
 
 #[test]
 fn a_dropped_wait_leaves_nothing_behind() {
-    let thread = reactor();
+    let thread = small_reactor(0);
     let gate = Gate::new();
-    run(&thread, move |reactor| async move {
+    begin(&thread, move |reactor| async move {
         let (seat, other) = (gate.seat(&reactor), gate.seat(&reactor));
         let old = other.enter(range(0)).await;
         // Dropped while it waits for old writes, and while it waits in the line.
@@ -132,12 +98,12 @@ fn a_dropped_wait_leaves_nothing_behind() {
     })
     .recv()
     .expect("done");
-    end(thread);
+    end([thread]);
 }
 
 #[test]
 fn a_queue_that_goes_away_holds_up_nobody() {
-    let (here, there) = (reactor(), reactor());
+    let (here, there) = (small_reactor(0), small_reactor(0));
     let gate = Gate::new();
     // The other reactor is blocked with a write in flight, so the question stays in its mailbox; then its queue goes away.
     let (gone, go) = (mpsc::channel::<()>(), mpsc::channel::<()>());
@@ -149,7 +115,7 @@ fn a_queue_that_goes_away_holds_up_nobody() {
         drop(seat);
     });
     gone.1.recv().expect("the queue is there");
-    let held = run(&here, move |reactor| async move {
+    let held = begin(&here, move |reactor| async move {
         let seat = gate.seat(&reactor);
         let mut hold = Box::pin(seat.hold(range(0)));
         assert!(try_for_a_while(hold.as_mut()).await.is_none(), "nobody has answered yet");
@@ -158,17 +124,17 @@ fn a_queue_that_goes_away_holds_up_nobody() {
         gate.writes.members()
     });
     assert_eq!(held.recv().expect("done"), 1);
-    end(there);
-    end(here);
+    end([there]);
+    end([here]);
 }
 
 #[test]
 fn a_write_waits_for_a_holder_on_another_reactor() {
-    let (here, there) = (reactor(), reactor());
+    let (here, there) = (small_reactor(0), small_reactor(0));
     let gate = Gate::new();
     let theirs = gate.clone();
     let (closed, is_closed) = mpsc::channel();
-    let holder = run(&there, move |reactor| async move {
+    let holder = begin(&there, move |reactor| async move {
         let seat = theirs.seat(&reactor);
         let holder = seat.hold(range(0)).await;
         closed.send(()).expect("somebody waits");
@@ -179,8 +145,10 @@ fn a_write_waits_for_a_holder_on_another_reactor() {
         drop(holder);
     });
     is_closed.recv().expect("held");
-    run(&here, move |reactor| async move { drop(gate.seat(&reactor).enter(range(0)).await) }).recv().expect("entered");
+    begin(&here, move |reactor| async move { drop(gate.seat(&reactor).enter(range(0)).await) })
+        .recv()
+        .expect("entered");
     holder.recv().expect("done");
-    end(there);
-    end(here);
+    end([there]);
+    end([here]);
 }

@@ -1,45 +1,13 @@
 //! What a census promises, with real reactors.
 
 use super::*;
-use crate::memory::HugePages;
-use crate::reactor::{ReactorConfig, ReactorThread, allowed_cpus, yield_now};
-use std::pin::Pin;
+use crate::reactor::testing::{begin, end, small_reactor, try_for_a_while};
+use crate::reactor::{ReactorThread, yield_now};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 
-/// So many reactors, on as many cores as there are.
 fn reactors(count: usize) -> Vec<ReactorThread> {
-    let config = ReactorConfig { memory_mib: 4, hugepages: HugePages::Never, ..ReactorConfig::default() };
-    let cpus = allowed_cpus();
-    (0..count).map(|n| ReactorThread::start(cpus[n % cpus.len()], &config).expect("a reactor")).collect()
-}
-
-fn end(reactors: Vec<ReactorThread>) {
-    reactors.iter().for_each(|reactor| reactor.remote().stop());
-    reactors.into_iter().for_each(ReactorThread::join);
-}
-
-fn run<T: Send + 'static, F: Future<Output = T> + 'static>(
-    reactor: &ReactorThread,
-    task: impl FnOnce(Reactor) -> F + Send + 'static,
-) -> Receiver<T> {
-    let (answer, result) = mpsc::sync_channel(1);
-    reactor.remote().post(move |r| {
-        let task = task(r.clone());
-        r.spawn(async move { answer.send(task.await).expect("somebody waits") });
-    });
-    result
-}
-
-async fn try_for_a_while<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    for _ in 0..100 {
-        let done = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-        if let Poll::Ready(value) = done {
-            return Some(value);
-        }
-        yield_now().await;
-    }
-    None
+    (0..count).map(small_reactor).collect()
 }
 
 async fn until(flag: &AtomicBool) {
@@ -51,7 +19,7 @@ async fn until(flag: &AtomicBool) {
 #[test]
 fn a_drain_waits_for_what_began_before_it_here() {
     let threads = reactors(1);
-    run(&threads[0], move |reactor| async move {
+    begin(&threads[0], move |reactor| async move {
         let census = Census::new();
         census.drain().await;
         let (one, other) = (census.join(&reactor), census.join(&reactor));
@@ -84,7 +52,7 @@ fn a_drain_waits_for_what_began_before_it_elsewhere() {
     let (go, went, is_drained) = (flag(), flag(), flag());
     let (go_there, went_there, drained_there) = (go.clone(), went.clone(), is_drained.clone());
     let (begun, has_begun) = mpsc::channel();
-    let other = run(&threads[1], move |reactor| async move {
+    let other = begin(&threads[1], move |reactor| async move {
         let member = theirs.join(&reactor);
         let old = member.begin();
         begun.send(()).expect("somebody waits");
@@ -100,7 +68,7 @@ fn a_drain_waits_for_what_began_before_it_elsewhere() {
         drop(new);
     });
     has_begun.recv().expect("begun");
-    run(&threads[0], move |_| async move {
+    begin(&threads[0], move |_| async move {
         let mut drain = Box::pin(census.drain());
         while try_for_a_while(drain.as_mut()).await.is_none() {
             let has_looked = census.table().members.iter().all(|member| member.asked.is_empty());
@@ -128,7 +96,7 @@ fn a_visit_is_made_on_the_reactor_of_each_member() {
             let (theirs, visited) = (census.clone(), Arc::new(AtomicUsize::new(0)));
             let until_visited = visited.clone();
             let (joined, has_joined) = mpsc::channel();
-            let left = run(thread, move |reactor| async move {
+            let left = begin(thread, move |reactor| async move {
                 let member = theirs.join(&reactor);
                 joined.send(std::thread::current().id()).expect("somebody waits");
                 while until_visited.load(Ordering::Relaxed) == 0 {
@@ -141,7 +109,7 @@ fn a_visit_is_made_on_the_reactor_of_each_member() {
         .collect();
     assert_eq!(census.members(), 3);
     let visits: Vec<_> = members.iter().map(|(id, visited, _)| (*id, visited.clone())).collect();
-    run(&threads[0], move |_| async move {
+    begin(&threads[0], move |_| async move {
         let visit = move |_: &Reactor| {
             let here = std::thread::current().id();
             visits
@@ -175,7 +143,7 @@ fn a_member_that_goes_away_answers() {
         drop(member);
     });
     is_gone.recv().expect("the member is there");
-    run(&threads[0], move |_| async move {
+    begin(&threads[0], move |_| async move {
         let mut drain = Box::pin(census.drain());
         assert!(try_for_a_while(drain.as_mut()).await.is_none(), "nobody has answered yet");
         go.send(()).expect("it waits");
@@ -190,7 +158,7 @@ fn a_member_that_goes_away_answers() {
 #[test]
 fn a_member_leaves_with_the_last_that_it_has_in_flight() {
     let threads = reactors(1);
-    run(&threads[0], move |reactor| async move {
+    begin(&threads[0], move |reactor| async move {
         let census = Census::new();
         let member = census.join(&reactor);
         let last = member.begin();
@@ -214,7 +182,7 @@ fn a_member_leaves_with_the_last_that_it_has_in_flight() {
 #[test]
 fn a_dropped_drain_leaves_nothing_behind() {
     let threads = reactors(1);
-    run(&threads[0], move |reactor| async move {
+    begin(&threads[0], move |reactor| async move {
         let census = Census::new();
         let member = census.join(&reactor);
         let old = member.begin();
@@ -292,11 +260,11 @@ fn many_drains_and_members_at_once() {
     for thread in &threads {
         for steps in 0..3 {
             let things = things.clone();
-            running.push(run(thread, move |reactor| things.use_them(reactor, steps)));
+            running.push(begin(thread, move |reactor| things.use_them(reactor, steps)));
         }
         for with_visit in [false, true] {
             let things = things.clone();
-            running.push(run(thread, move |_| things.replace_them(with_visit)));
+            running.push(begin(thread, move |_| things.replace_them(with_visit)));
         }
     }
     running.into_iter().for_each(|task| task.recv().expect("done"));

@@ -1,6 +1,8 @@
 //! The catalog: which volumes have their records in which page, and where these pages are.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::device::IoError;
 
@@ -17,6 +19,34 @@ use super::sink::PageSink;
 struct Page {
     stored: Option<PagePointer>,
     is_changed: bool,
+}
+
+/// Where pages go, and those that they replace.
+struct Place<'a, 's> {
+    sink: &'a mut PageSink<'s>,
+    free: &'a RefCell<PageAllocator>,
+    checkpoint: u64,
+}
+
+impl Page {
+    fn is_due(&self) -> bool {
+        self.is_changed || self.stored.is_none()
+    }
+
+    /// Where it is, once it was stored.
+    fn pointer(&self) -> PagePointer {
+        self.stored.expect("pages are stored from the bottom up")
+    }
+
+    async fn store(&mut self, place: &mut Place<'_, '_>, fill: impl FnOnce(&mut [u8])) -> Result<(), IoError> {
+        place.sink.room().await?;
+        let stored = place.sink.add(fill)?;
+        if let Some(old) = self.stored.replace(stored) {
+            place.free.borrow_mut().put_back(old.page, place.checkpoint);
+        }
+        self.is_changed = false;
+        Ok(())
+    }
 }
 
 /// The places of all records.
@@ -102,46 +132,33 @@ impl Catalog {
     pub(super) async fn store(
         &mut self,
         sink: &mut PageSink<'_>,
-        free: &std::cell::RefCell<PageAllocator>,
+        free: &RefCell<PageAllocator>,
         checkpoint: u64,
-        volume: impl Fn(VolumeId) -> Option<std::sync::Arc<Volume>>,
+        volume: impl Fn(VolumeId) -> Option<Arc<Volume>>,
     ) -> Result<PagePointer, IoError> {
-        let put_back = |old: Option<PagePointer>| {
-            if let Some(old) = old {
-                free.borrow_mut().put_back(old.page, checkpoint);
-            }
-        };
+        let mut place = Place { sink, free, checkpoint };
         for number in 0..self.records.len() {
-            if !self.records[number].is_changed && self.records[number].stored.is_some() {
+            if !self.records[number].is_due() {
                 continue;
             }
             let volumes = self.pages[number].iter().flatten().filter_map(|id| volume(*id));
-            let records: Vec<_> = volumes.map(|volume| volume.record_with_roots()).collect();
-            sink.room().await?;
-            let stored = sink.add(|bytes| catalog::encode(bytes, &records))?;
-            put_back(self.records[number].stored);
-            self.records[number] = Page { stored: Some(stored), is_changed: false };
+            let records: Vec<_> = volumes.map(|volume| volume.record()).collect();
+            self.records[number].store(&mut place, |bytes| catalog::encode(bytes, &records)).await?;
             self.index[number / POINTERS_PER_PAGE].is_changed = true;
         }
         for number in 0..self.index.len() {
-            if !self.index[number].is_changed && self.index[number].stored.is_some() {
+            if !self.index[number].is_due() {
                 continue;
             }
             let records = self.records.iter().skip(number * POINTERS_PER_PAGE).take(POINTERS_PER_PAGE);
-            let pointers: Vec<_> = records.map(|page| page.stored.expect("it was just stored")).collect();
-            sink.room().await?;
-            let stored = sink.add(|bytes| node::encode(bytes, pointers))?;
-            put_back(self.index[number].stored);
-            self.index[number] = Page { stored: Some(stored), is_changed: false };
+            let pointers = records.map(Page::pointer).collect::<Vec<_>>();
+            self.index[number].store(&mut place, |bytes| node::encode(bytes, pointers)).await?;
             self.root.is_changed = true;
         }
-        if self.root.is_changed || self.root.stored.is_none() {
-            let pointers: Vec<_> = self.index.iter().map(|page| page.stored.expect("it was just stored")).collect();
-            sink.room().await?;
-            let stored = sink.add(|bytes| node::encode(bytes, pointers))?;
-            put_back(self.root.stored);
-            self.root = Page { stored: Some(stored), is_changed: false };
+        if self.root.is_due() {
+            let pointers = self.index.iter().map(Page::pointer).collect::<Vec<_>>();
+            self.root.store(&mut place, |bytes| node::encode(bytes, pointers)).await?;
         }
-        Ok(self.root.stored.expect("it was just stored"))
+        Ok(self.root.pointer())
     }
 }

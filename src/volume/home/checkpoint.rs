@@ -15,7 +15,7 @@ use crate::reactor::yield_now;
 
 use super::super::entry::Volume;
 use super::super::format::{PagePointer, Superblock, leaf as leaf_page, node as node_page};
-use super::super::map::{Branch, Leaf, Stored};
+use super::super::map::{Branch, Leaf};
 use super::super::units::{BRANCHES_PER_ROOT, PAGE, PageNumber};
 use super::Home;
 use super::commit::Outcome;
@@ -48,7 +48,7 @@ impl Home {
 
     /// Makes everything durable that was changed until now, and frees the journal.
     pub(super) async fn checkpoint_now(&self, _changing: &Held<'_>) -> Result<(), IoError> {
-        self.checkpoint_with(|superblock| superblock.is_clean = false).await
+        self.checkpoint_with(|_| ()).await
     }
 
     /// The same; `edit` has a last look at the superblock.
@@ -151,7 +151,7 @@ impl Home {
         let has_changed = map.begin_storing() || storing.is_again;
         let runs = slots.div_ceil(BRANCHES_PER_ROOT);
         for run in 0..runs {
-            let is_stored = map.root().stored[run].get().0.0 != 0;
+            let is_stored = map.root().stored[run].is_there();
             if !has_changed && is_stored {
                 continue;
             }
@@ -185,7 +185,7 @@ impl Home {
             // From here on to the end without an await.
             let unstored = slots(map).find(|slot| {
                 let branch = map.root().slots[*slot].branch.see().node;
-                branch.is_some_and(|branch| branch.stored.get().0.0 == 0)
+                branch.is_some_and(|branch| !branch.stored.is_there())
             });
             if let Some(slot) = unstored {
                 self.store_branch(volume, slot, storing).await?;
@@ -195,11 +195,12 @@ impl Home {
             let branches = || slots(map).map(|slot| root.slots[slot].branch.see().node);
             let is_new = branches().flatten().any(|branch| branch.stored.checkpoint() == storing.number);
             let stored = &root.stored[run];
-            if !is_new && stored.get().0.0 != 0 && !storing.is_again && !volume.record_changed.load(Ordering::SeqCst) {
+            if !is_new && stored.is_there() && !storing.is_again && !volume.record_changed.load(Ordering::SeqCst) {
                 return Ok(());
             }
-            let pointers: Vec<_> =
-                branches().map(|branch| branch.map_or(PagePointer::NONE, |branch| pointer(&branch.stored))).collect();
+            let pointers: Vec<_> = branches()
+                .map(|branch| branch.map_or(PagePointer::NONE, |branch| PagePointer::from(&branch.stored)))
+                .collect();
             let new = storing.sink.add(|bytes| node_page::encode(bytes, pointers))?;
             self.put_back(stored.replace(new.page, new.checksum, storing.number), storing.number);
             volume.record_changed.store(true, Ordering::SeqCst);
@@ -230,7 +231,7 @@ impl Home {
                 let pointers = branch
                     .leaves
                     .iter()
-                    .map(|edge| edge.see().node.map_or(PagePointer::NONE, |leaf| pointer(&leaf.stored)));
+                    .map(|edge| edge.see().node.map_or(PagePointer::NONE, |leaf| PagePointer::from(&leaf.stored)));
                 let new = storing.sink.add(|bytes| node_page::encode(bytes, pointers))?;
                 self.put_back(branch.stored.replace(new.page, new.checksum, storing.number), storing.number);
                 return Ok(());
@@ -250,26 +251,21 @@ impl Home {
     }
 }
 
-fn pointer(stored: &Stored) -> PagePointer {
-    let (page, checksum) = stored.get();
-    PagePointer { page, checksum }
-}
-
 /// Whether a branch has to be stored; its mark is taken.
 fn needs_branch(branch: &Branch, storing: &Storing<'_>) -> bool {
     let has_changed = branch.changed.swap(false, Ordering::SeqCst);
-    let is_stored = branch.stored.get().0.0 != 0;
+    let is_stored = branch.stored.is_there();
     has_changed || !is_stored || storing.is_again && branch.stored.checkpoint() != storing.number
 }
 
 /// Whether a leaf has to be stored; not twice in one checkpoint.
 fn needs_leaf(leaf: &Leaf, storing: &Storing<'_>) -> bool {
-    if leaf.stored.get().0.0 == 0 {
+    if !leaf.stored.is_there() {
         return true;
     }
     leaf.stored.checkpoint() != storing.number && (storing.is_again || leaf.changed.load(Ordering::SeqCst))
 }
 
 fn is_unstored(branch: &Branch, at: usize) -> bool {
-    branch.leaves[at].see().node.is_some_and(|leaf| leaf.stored.get().0.0 == 0)
+    branch.leaves[at].see().node.is_some_and(|leaf| !leaf.stored.is_there())
 }

@@ -10,6 +10,8 @@
 //! A change of structure (a snapshot, say) takes effect between 1 and 2, with the writes of its volume paused and the words taken up to that
 //! moment, and its record follows theirs. Batches that could not be written stay and go with the next commit, in their order.
 
+use std::sync::Arc;
+
 use crate::device::{Device, IoError};
 use crate::reactor::yield_now;
 
@@ -57,14 +59,24 @@ impl Home {
         let commits = &self.pool.commits;
         let held = self.committing.lock().await;
         let number = commits.begin();
-        let outcome = match self.commit_now(&held).await {
-            Ok(Outcome::NoRoom) => {
-                drop(held);
-                self.checkpoint_now(changing).await
-            }
-            outcome => outcome.map(drop),
+        let written = self.commit_now(&held).await;
+        self.end_commit(number, written, held, changing).await
+    }
+
+    /// Ends a round of somebody who holds both locks: a checkpoint makes durable what the journal had no room for.
+    pub(super) async fn end_commit(
+        &self,
+        number: u64,
+        written: Result<Outcome, IoError>,
+        committing: Held<'_>,
+        changing: &Held<'_>,
+    ) -> Result<(), IoError> {
+        drop(committing);
+        let outcome = match written {
+            Ok(Outcome::NoRoom) => self.checkpoint_now(changing).await,
+            written => written.map(drop),
         };
-        commits.end(number, outcome);
+        self.pool.commits.end(number, outcome);
         outcome
     }
 
@@ -99,7 +111,7 @@ impl Home {
     /// Takes the dirty words of all volumes, letting others have turns.
     pub(super) async fn collect(&self, batch: &mut Batch) {
         self.pool.take_marks();
-        for volume in self.volumes() {
+        for volume in self.pending_volumes() {
             if !volume.map.begin_taking() {
                 continue;
             }
@@ -113,6 +125,12 @@ impl Home {
                 }
             }
         }
+    }
+
+    /// Volumes that may have dirty words. Only these are looked at: most of what a pool has are snapshots, which never change.
+    fn pending_volumes(&self) -> Vec<Arc<Volume>> {
+        let volumes = self.pool.volumes.read().expect("no thread panics while it holds this lock");
+        volumes.values().filter(|volume| volume.map.is_pending()).cloned().collect()
     }
 
     /// Takes the dirty words of one volume, whose writes are paused, at once.

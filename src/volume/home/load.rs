@@ -102,7 +102,7 @@ impl Home {
         // What the replay has marked is stored now, or in the journal no more.
         home.collect(&mut Default::default()).await;
         let stored = match is_changed || !damage.is_empty() {
-            true => home.checkpoint_with(|superblock| superblock.is_clean = false).await,
+            true => home.checkpoint_with(|_| ()).await,
             false => home.write_superblock(superblock).await,
         };
         stored.map_err(|source| home.failed("write the superblock", source))?;

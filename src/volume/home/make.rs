@@ -8,10 +8,11 @@ use crate::reactor::Reactor;
 use super::super::error::PoolError;
 use super::super::format::{Features, JournalArea, JournalStart, PagePointer, Superblock};
 use super::super::units::{CLUSTER, PAGE, VolumeId};
-use super::Home;
+use super::{Home, now};
 
 /// The least that a pool has for data and metadata.
 const LEAST_CLUSTERS: u32 = 16;
+
 /// How a pool is made.
 #[derive(Clone, Debug, Default)]
 pub struct FormatOptions {
@@ -53,10 +54,9 @@ impl Home {
             let what = format!("its device has {size} bytes; with a journal of {journal} it needs at least {needed}");
             return Err(invalid(what));
         }
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let superblock = Superblock {
             features: Features::default(),
-            pool: Uuid::from_bytes(random().map_err(|error| invalid(format!("there are no random numbers: {error}")))?),
+            pool: random().map_err(|error| invalid(format!("there are no random numbers: {error}")))?,
             generation: 2,
             epoch: 1,
             clusters,
@@ -65,7 +65,7 @@ impl Home {
             catalog: PagePointer::NONE,
             next_volume: VolumeId(1),
             is_clean: true,
-            created_at: now.map_or(0, |since| since.as_secs()),
+            created_at: now(),
             owner: None,
         };
         let written = async {
@@ -83,8 +83,8 @@ impl Home {
     }
 }
 
-fn random() -> Result<[u8; 16], getrandom::Error> {
+fn random() -> Result<Uuid, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
-    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
 }

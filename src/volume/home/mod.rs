@@ -32,6 +32,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::device::Device;
 use crate::memory::Buffer;
@@ -105,6 +106,11 @@ impl Memory {
         let superblock = take(PAGE).await;
         Self { journal: Cell::new(journal), metadata: Cell::new(metadata), superblock: Cell::new(superblock) }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Root pages of a volume of this size.

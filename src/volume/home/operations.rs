@@ -15,7 +15,6 @@ use super::super::format::{LONGEST_NAME, MOST_ATTRIBUTES, Record, VolumeKind, Vo
 use super::super::map::Remains;
 use super::super::units::{BLOCK, LARGEST_VOLUME, VolumeId};
 use super::Home;
-use super::commit::Outcome;
 use super::journal::Batch;
 use super::lock::Held;
 use super::structure::{self, Left};
@@ -216,19 +215,8 @@ impl Home {
             self.demolish(left);
             drop(pause);
         }
-        let outcome = self.write_down(batch).await;
-        match outcome {
-            Ok(Outcome::NoRoom) => {
-                drop(committing);
-                let stored = self.checkpoint_now(changing).await;
-                self.pool.commits.end(number, stored);
-                stored.map_err(failed)
-            }
-            outcome => {
-                self.pool.commits.end(number, outcome.map(drop));
-                outcome.map(drop).map_err(failed)
-            }
-        }
+        let written = self.write_down(batch).await;
+        self.end_commit(number, written, committing, changing).await.map_err(failed)
     }
 
     fn volume_to_change(&self, name: &str) -> Result<Arc<Volume>, PoolError> {

@@ -9,7 +9,6 @@ use super::super::format::{LONGEST_HOST, Owner};
 
 /// This process.
 pub(super) fn this_process() -> Owner {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let mut host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     while host.len() > LONGEST_HOST {
         host.pop();
@@ -18,7 +17,7 @@ pub(super) fn this_process() -> Owner {
         machine: number_in("/etc/machine-id"),
         boot: number_in("/proc/sys/kernel/random/boot_id"),
         pid: std::process::id(),
-        opened_at: now.map_or(0, |since| since.as_secs()),
+        opened_at: super::now(),
         host,
     }
 }

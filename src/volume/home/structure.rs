@@ -169,14 +169,13 @@ pub(super) fn new_record(
     size: u64,
     attributes: Vec<u8>,
 ) -> VolumeRecord {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     VolumeRecord {
         id,
         kind,
         flags: 0,
         parent,
         size,
-        created_at: now.map_or(0, |since| since.as_secs()),
+        created_at: super::now(),
         name,
         roots: [super::super::format::PagePointer::NONE; super::super::units::ROOTS_PER_VOLUME],
         attributes,

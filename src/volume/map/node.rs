@@ -37,13 +37,18 @@ impl Stored {
         (PageNumber(self.page.load(Ordering::Relaxed)), self.checksum.load(Ordering::Relaxed))
     }
 
+    /// Whether it was ever stored.
+    pub fn is_there(&self) -> bool {
+        self.get().0.0 != 0
+    }
+
     /// Remembers a new page; gives the old one back, if there was one.
     pub fn replace(&self, page: PageNumber, checksum: u32, checkpoint: u64) -> Option<PageNumber> {
-        let (old, _) = self.get();
+        let old = self.is_there().then(|| self.get().0);
         self.page.store(page.0, Ordering::Relaxed);
         self.checksum.store(checksum, Ordering::Relaxed);
         self.checkpoint.store(checkpoint, Ordering::Relaxed);
-        (old.0 != 0).then_some(old)
+        old
     }
 
     /// The checkpoint that stored it.

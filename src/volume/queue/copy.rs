@@ -21,7 +21,14 @@ impl VolumeQueue {
     ) -> Result<(), IoError> {
         let done = match self.seat.take_cluster() {
             None => Err(IoError::NoSpace),
-            Some(new) => self.copy_to(new, piece, old, buffer, at).await.map(|present| Word::new(new, present)),
+            Some(new) => {
+                let filled = self.fill(new, piece, old, buffer, at).await;
+                if filled.is_err() {
+                    // Something may have been written there, and nothing is any more.
+                    self.seat.let_go(new);
+                }
+                filled.map(|present| Word::new(new, present))
+            }
         };
         let spot = self.volume.map.spot(piece.index).expect("it was owned when the copy was claimed");
         match done {
@@ -39,22 +46,6 @@ impl VolumeQueue {
     }
 
     /// Fills the new cluster; says which blocks are present in it.
-    async fn copy_to(
-        &self,
-        new: ClusterId,
-        piece: Piece,
-        old: Word,
-        buffer: &Buffer,
-        at: usize,
-    ) -> Result<Blocks, IoError> {
-        let result = self.fill(new, piece, old, buffer, at).await;
-        if result.is_err() {
-            // Something may have been written there, and nothing is any more.
-            self.seat.let_go(new);
-        }
-        result
-    }
-
     async fn fill(
         &self,
         new: ClusterId,

@@ -183,11 +183,6 @@ impl PageAllocator {
         self.clusters.len() as u32
     }
 
-    /// Which these are, in order.
-    pub fn cluster_ids(&self) -> impl Iterator<Item = ClusterId> {
-        self.clusters.keys().copied()
-    }
-
     /// Whether metadata has this cluster.
     pub fn has(&self, cluster: ClusterId) -> bool {
         self.clusters.contains_key(&cluster)
