@@ -1,5 +1,5 @@
 //! Volumes, snapshots, clones, discards, rollbacks, resizes and deletions, several commands at once, agree with a plain model; also after the pool was
-//! closed and opened. Proptest makes the commands and shrinks what fails.
+//! closed and opened. Proptest makes the commands and shrinks what fails. `STRONGROOM_CASES` says how many lists of commands; each run has others.
 
 mod powercut;
 #[path = "common/random.rs"]
@@ -52,12 +52,43 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
+fn cases() -> u32 {
+    std::env::var("STRONGROOM_CASES").map_or(300, |cases| cases.parse().expect("STRONGROOM_CASES is a number"))
+}
+
 proptest! {
-    #![proptest_config(Config { cases: 300, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() })]
+    #![proptest_config(Config { cases: cases(), failure_persistence: None, max_shrink_time: 60_000, ..Config::default() })]
 
     #[test]
     fn the_pool_agrees_with_the_model(case in case()) {
         let outcome = on_own_reactor(move |reactor| async move { run_case::<RealPool>(&reactor, &case).await });
         prop_assert_eq!(outcome, Ok(()));
     }
+}
+
+/// What was answered before a discard does not come back with a write that was in flight during it.
+#[test]
+fn a_write_that_a_discard_overtook_brings_nothing_back() {
+    let first = vec![
+        Op::Create { size: 5 },
+        Op::Commit,
+        Op::Checkpoint,
+        Op::Create { size: 0 },
+        Op::Create { size: 0 },
+        Op::Write { volume: 0, at: 0, len: 512 },
+        Op::Write { volume: 0, at: 224_695, len: 98_304 },
+        Op::Write { volume: 0, at: 0, len: 65536 },
+        Op::Discard { volume: 0, at: 0, len: 512 },
+        Op::Snapshot { volume: 0 },
+    ];
+    let case = Case {
+        sessions: vec![first],
+        at_once: 5,
+        block_size: 4096,
+        clusters: 4,
+        most_turns: 6,
+        seed: 2_128_677_751_797_768_661,
+    };
+    let outcome = on_own_reactor(move |reactor| async move { run_case::<RealPool>(&reactor, &case).await });
+    assert_eq!(outcome, Ok(()));
 }

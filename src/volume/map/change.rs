@@ -1,8 +1,9 @@
 //! Changing a word: what a write or a discard may do to it, in steps that are each one atomic exchange.
 //!
-//! - **First write**: [`Spot::claim`] installs a cluster without presence bits, the data is written, [`Spot::publish`] sets the bits. If the word has another
-//!   cluster by then (a discard emptied it), the write is done again: its cluster was not used for anything else meanwhile, because the write
-//!   was in flight.
+//! - **First write**: [`Spot::claim`] installs a cluster without presence bits, the data is written, [`Spot::publish`] sets the bits. If blocks of the
+//!   cluster were discarded by then, the write is done again: of writes that were in flight together the other may have been the last to reach the
+//!   device, and if that one was answered before the discard began, it must not come back. A cluster that was emptied is not used for anything
+//!   else meanwhile, because the write is in flight.
 //! - **Overwrite**: every block is present and the cluster is this volume's alone: nothing is changed here.
 //! - **Write to a shared cluster**: the claim marks the word busy, the writer copies what it does not overwrite to a new cluster, and [`Spot::finish_copy`]
 //!   puts that in place. Nobody else changes a busy word; readers go on with the old cluster.
@@ -30,10 +31,10 @@ pub struct Spot<'a> {
 pub enum Claim {
     /// Overwrite it: every block is present.
     InPlace(ClusterId),
-    /// Write, then publish the blocks.
-    Fill(ClusterId),
-    /// The same, in the cluster that was offered.
-    FillNew(ClusterId),
+    /// Write into the word's cluster, then publish the blocks with the word.
+    Fill(Word),
+    /// The same; the cluster is the one that was offered.
+    FillNew(Word),
     /// Copy it: it is shared. The word is busy until the copy is finished or abandoned.
     Copy(Word),
     /// Wait: somebody else copies it.
@@ -92,10 +93,11 @@ impl Spot<'_> {
                     return Claim::Lost;
                 }
                 let Some(spare) = spare else { return Claim::NeedsCluster };
-                match self.exchange(word, Word::new(spare, Blocks::NONE)) {
+                let new = Word::new(spare, Blocks::NONE);
+                match self.exchange(word, new) {
                     Ok(()) => {
                         self.map.clusters.fetch_add(1, Ordering::Relaxed);
-                        return Claim::FillNew(spare);
+                        return Claim::FillNew(new);
                     }
                     Err(now) => word = now,
                 }
@@ -103,7 +105,7 @@ impl Spot<'_> {
             };
             if !word.is_shared() {
                 let all_present = word.present().has(touched);
-                return if all_present { Claim::InPlace(cluster) } else { Claim::Fill(cluster) };
+                return if all_present { Claim::InPlace(cluster) } else { Claim::Fill(word) };
             }
             // The hint may be out of date. If nobody else holds the cluster now, nobody will: this leaf is the only way to it.
             let (next, claim) = match is_exclusive(cluster) {
@@ -118,13 +120,13 @@ impl Spot<'_> {
         }
     }
 
-    /// The data of these blocks is in the cluster. False if it has to be written again: the word has another cluster now, or none; or one of the
-    /// blocks that were not covered whole was discarded, so that what lies beside the data there is nobody's any more.
+    /// The data of these blocks is in the cluster of the word that was claimed. False if it has to be written again: the word has another cluster
+    /// now, or none; or blocks of it were discarded.
     #[must_use]
-    pub fn publish(&self, cluster: ClusterId, blocks: Blocks, partly: Blocks) -> bool {
+    pub fn publish(&self, claimed: Word, blocks: Blocks) -> bool {
         let mut word = self.word();
         loop {
-            if word.cluster() != Some(cluster) || !word.present().has(partly) {
+            if !claimed.is_continued_by(word) {
                 return false;
             }
             if word.present().has(blocks) {
@@ -165,7 +167,7 @@ impl Spot<'_> {
                 return Discarded::Nothing;
             }
             let is_empty = is_found || left.is_empty();
-            let next = if is_empty { Word::ABSENT } else { word.without(blocks) };
+            let next = if is_empty { Word::ABSENT } else { word.discarded(blocks) };
             match self.exchange(word, next) {
                 Ok(()) => break,
                 Err(now) => word = now,

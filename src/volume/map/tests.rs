@@ -42,8 +42,9 @@ impl Ledger for Table {
 fn put(map: &Map, table: &Table, index: u64, cluster: u32, remains: &mut Remains) {
     let spot = map.own(index, table, remains).expect("admitted");
     let cluster = table.first(cluster);
-    assert_eq!(spot.claim(Blocks::ALL, Blocks::NONE, Some(cluster), |_| true), Claim::FillNew(cluster));
-    assert!(spot.publish(cluster, Blocks::ALL, Blocks::NONE));
+    let new = Word::new(cluster, Blocks::NONE);
+    assert_eq!(spot.claim(Blocks::ALL, Blocks::NONE, Some(cluster), |_| true), Claim::FillNew(new));
+    assert!(spot.publish(new, Blocks::ALL));
 }
 
 fn is_exclusive(table: &Table) -> impl Fn(ClusterId) -> bool + '_ {
@@ -128,13 +129,34 @@ fn a_write_whose_cluster_was_discarded_is_done_again() {
     let cluster = table.first(4);
     let block = |n| Blocks::between(n, n);
     assert_eq!(spot.claim(block(1), Blocks::NONE, None, |_| true), Claim::NeedsCluster);
-    assert_eq!(spot.claim(block(1), Blocks::NONE, Some(cluster), |_| true), Claim::FillNew(cluster));
-    assert_eq!(spot.claim(block(2), Blocks::NONE, None, |_| true), Claim::Fill(cluster));
+    let new = Word::new(cluster, Blocks::NONE);
+    assert_eq!(spot.claim(block(1), Blocks::NONE, Some(cluster), |_| true), Claim::FillNew(new));
+    assert_eq!(spot.claim(block(2), Blocks::NONE, None, |_| true), Claim::Fill(new));
     assert_eq!(spot.claim(block(2), block(2), None, |_| true), Claim::PartlyAbsent);
-    assert!(spot.publish(cluster, block(1), Blocks::NONE));
+    assert!(spot.publish(new, block(1)));
     assert_eq!(spot.claim(block(1), block(1), None, |_| true), Claim::InPlace(cluster));
     assert_eq!(spot.discard(block(1)), Discarded::Cluster(cluster));
-    assert!(!spot.publish(cluster, block(2), Blocks::NONE));
+    assert!(!spot.publish(new, block(2)));
+}
+
+#[test]
+fn a_write_during_which_its_block_came_and_went_is_done_again() {
+    let (table, mut remains) = (Table::default(), Remains::default());
+    let map = Map::new(Root::new(1));
+    let spot = map.own(0, &table, &mut remains).expect("admitted");
+    let (cluster, block) = (table.first(4), |n| Blocks::between(n, n));
+    let claim = |blocks| match spot.claim(blocks, Blocks::NONE, Some(cluster), |_| true) {
+        Claim::FillNew(word) | Claim::Fill(word) => word,
+        other => panic!("{other:?}"),
+    };
+    assert!(spot.publish(claim(block(0)), block(0)));
+    let (slow, fast) = (claim(block(1)), claim(block(1)));
+    assert!(spot.publish(fast, block(1)));
+    assert_eq!(spot.discard(block(1)), Discarded::Blocks);
+    // What is on the device may be what the fast one wrote.
+    assert!(!spot.publish(slow, block(1)));
+    assert!(spot.publish(claim(block(1)), block(1)));
+    assert_eq!(spot.word().present(), Blocks::between(0, 1));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | 16 | SHARED: another leaf may hold the cluster too. A hint: clear is certain, set has to be looked up. In memory only |
 //! | 17 | BUSY: a copy of the cluster is under way; whoever wants to change the word waits. In memory only |
 //! | 18 | LOST: what was here could not be read when the pool was repaired; reads fail |
+//! | 19..32 | how often blocks of the cluster were discarded, modulo 8192; see [`Word::is_continued_by`]. In memory only |
 //! | 32..64 | the cluster; none while nothing was ever written here |
 
 use crate::volume::units::{BLOCKS_PER_CLUSTER, ClusterId};
@@ -14,7 +15,10 @@ const PRESENCE: u64 = 0xffff;
 const SHARED: u64 = 1 << 16;
 const BUSY: u64 = 1 << 17;
 const LOST: u64 = 1 << 18;
+const DISCARD: u64 = 1 << 19;
+const DISCARDS: u64 = 0x1fff * DISCARD;
 const CLUSTER_SHIFT: u32 = 32;
+const CLUSTER: u64 = !0 << CLUSTER_SHIFT;
 
 /// A set of the blocks of one cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,8 +149,16 @@ impl Word {
         Self(self.0 | u64::from(present.0))
     }
 
-    pub(super) fn without(self, gone: Blocks) -> Self {
-        Self(self.0 & !u64::from(gone.0))
+    /// The word after these blocks were discarded; others are left.
+    pub(super) fn discarded(self, gone: Blocks) -> Self {
+        let discards = self.0.wrapping_add(DISCARD) & DISCARDS;
+        Self(self.0 & !(DISCARDS | u64::from(gone.0)) | discards)
+    }
+
+    /// Whether `later` has the same cluster, and none of its blocks was discarded in between: what was written into the cluster meanwhile is the
+    /// newest that is there. A block that is absent before and after may have been written and discarded by others, so presence cannot tell.
+    pub(super) fn is_continued_by(self, later: Self) -> bool {
+        (self.0 ^ later.0) & (CLUSTER | DISCARDS) == 0
     }
 
     /// The word as it is stored: without what is known in memory only, and nothing for a cluster without data.
@@ -154,7 +166,7 @@ impl Word {
         if self.present().is_empty() && !self.is_lost() {
             return Self::ABSENT;
         }
-        Self(self.0 & !(SHARED | BUSY))
+        Self(self.0 & !(SHARED | BUSY | DISCARDS))
     }
 }
 
@@ -180,11 +192,27 @@ mod tests {
     #[test]
     fn what_is_stored_says_nothing_about_memory() {
         let word = Word::new(ClusterId(7), Blocks::between(0, 1));
-        assert_eq!(word.shared().busy().durable(), word);
+        assert_eq!(word.shared().busy().discarded(Blocks::NONE).durable(), word);
         assert_eq!(Word::new(ClusterId(7), Blocks::NONE).shared().durable(), Word::ABSENT);
         assert_eq!(Word::UNREADABLE.durable(), Word::UNREADABLE);
         assert_eq!(word.cluster(), Some(ClusterId(7)));
         assert_eq!(Word::ABSENT.cluster(), None);
         assert_eq!(Word::ABSENT.shared(), Word::ABSENT);
+    }
+
+    #[test]
+    fn a_word_is_continued_until_something_is_discarded() {
+        let word = Word::new(ClusterId(u32::MAX), Blocks::between(0, 1));
+        assert!(word.is_continued_by(word.with(Blocks::ALL).shared()));
+        assert!(!word.is_continued_by(Word::new(ClusterId(7), word.present())));
+        let mut discarded = word;
+        for _ in 1..8192 {
+            discarded = discarded.discarded(Blocks::between(1, 1));
+            assert!(!word.is_continued_by(discarded));
+            assert_eq!((discarded.cluster(), discarded.present()), (word.cluster(), Blocks::between(0, 0)));
+            assert!(!discarded.is_lost() && !discarded.is_shared());
+        }
+        // The count has gone round.
+        assert!(word.is_continued_by(discarded.discarded(Blocks::between(1, 1))));
     }
 }

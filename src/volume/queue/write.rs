@@ -1,14 +1,14 @@
 //! Writing: in place, or into clusters that are new.
 //!
 //! A write goes forward in steps ([`VolumeQueue::write_some`]). Each takes as many clusters as may be written in one go: they are claimed, one after
-//! the other, as long as they are neighbours on the device; written; and published. A cluster that was emptied meanwhile is written again.
+//! the other, as long as they are neighbours on the device; written; and published. A cluster of which blocks were discarded meanwhile is written again.
 
 use std::ops::Range;
 
 use crate::device::{ByteRange, IoError, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER};
 
-use super::super::map::{Blocks, Claim};
+use super::super::map::{Claim, Word};
 use super::super::units::{CLUSTER, ClusterId};
 use super::{Piece, VolumeQueue};
 
@@ -30,15 +30,15 @@ pub enum Written {
 struct Target {
     piece: Piece,
     cluster: ClusterId,
-    /// The blocks are to be published when they are written.
-    publish: bool,
+    /// With what the blocks are to be published when they are written.
+    publish: Option<Word>,
 }
 
 /// What a step may do with its first, or next, cluster.
 enum Next {
     Write(Target),
     /// It is shared; the copy has been claimed.
-    Copy(super::super::map::Word),
+    Copy(Word),
     /// Not now: it is shared, and does not come first.
     Later,
     Wait,
@@ -115,7 +115,7 @@ impl VolumeQueue {
         write_whole(&self.seat.device, place, buffer, window.start..window.start + len as usize).await?;
         let mut done = 0;
         for target in targets.iter().flatten() {
-            if target.publish && !self.publish(target) {
+            if target.publish.is_some_and(|claimed| !self.publish(target.piece, claimed)) {
                 break;
             }
             done += target.piece.len as usize;
@@ -137,13 +137,15 @@ impl VolumeQueue {
         let mut spare = None;
         loop {
             let claim = spot.claim(touched, partly, spare, is_exclusive);
-            if let Some(unused) = spare.filter(|spare| claim != Claim::FillNew(*spare)) {
+            if let Some(unused) = spare.filter(|_| !matches!(claim, Claim::FillNew(_))) {
                 self.seat.give_back(unused);
             }
             let target = |cluster, publish| Ok(Next::Write(Target { piece, cluster, publish }));
             match claim {
-                Claim::InPlace(cluster) => return target(cluster, false),
-                Claim::Fill(cluster) | Claim::FillNew(cluster) => return target(cluster, true),
+                Claim::InPlace(cluster) => return target(cluster, None),
+                Claim::Fill(word) | Claim::FillNew(word) => {
+                    return target(word.cluster().expect("claimed with its cluster"), Some(word));
+                }
                 Claim::Copy(word) => return Ok(Next::Copy(word)),
                 Claim::Busy => return Ok(Next::Wait),
                 Claim::PartlyAbsent => return Ok(Next::PartlyAbsent),
@@ -153,13 +155,11 @@ impl VolumeQueue {
         }
     }
 
-    /// What was written is there for everybody now; false if its cluster was emptied meanwhile, or a block discarded that it covers partly.
-    fn publish(&self, target: &Target) -> bool {
-        let blocks: Blocks = target.piece.touched();
-        let partly = blocks.without(target.piece.whole());
+    /// What was written is there for everybody now; false if blocks of its cluster were discarded meanwhile.
+    fn publish(&self, piece: Piece, claimed: Word) -> bool {
         // Its leaf is still owned: no root is forked while this write is in flight.
-        let spot = self.volume.map.spot(target.piece.index).expect("it was owned when the write began");
-        let is_there = spot.publish(target.cluster, blocks, partly);
+        let spot = self.volume.map.spot(piece.index).expect("it was owned when the write began");
+        let is_there = spot.publish(claimed, piece.touched());
         if is_there {
             self.seat.mark();
         }

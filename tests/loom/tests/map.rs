@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use loom::sync::Arc;
 use loom::thread;
 use strongroom_loom::atomic::{AtomicBool, Ordering};
-use strongroom_loom::device::Device;
+use strongroom_loom::device::{CONTENDED, Device};
 use strongroom_loom::explore;
 use strongroom_loom::grace::Grace;
 use strongroom_loom::volume::map::{Blocks, Claim, Demolition, Discarded, Ledger, Map, Remains, Root, Spot, Word};
@@ -86,7 +86,7 @@ impl Pool {
         let mut spare = None;
         loop {
             let claim = spot.claim(block(number), Blocks::NONE, spare, |cluster| self.space.is_exclusive(cluster));
-            if let Some(unused) = spare.filter(|spare| claim != Claim::FillNew(*spare)) {
+            if let Some(unused) = spare.filter(|_| !matches!(claim, Claim::FillNew(_))) {
                 self.space.give_back(unused);
             }
             match claim {
@@ -95,9 +95,9 @@ impl Pool {
                     self.device.write(cluster, number, content);
                     return true;
                 }
-                Claim::Fill(cluster) | Claim::FillNew(cluster) => {
-                    self.device.write(cluster, number, content);
-                    return map.spot(index).expect("it is still owned").publish(cluster, block(number), Blocks::NONE);
+                Claim::Fill(word) | Claim::FillNew(word) => {
+                    self.device.write(word.cluster().expect("claimed"), number, content);
+                    return map.spot(index).expect("it is still owned").publish(word, block(number));
                 }
                 Claim::Copy(old) => {
                     self.copy(spot, old, number, content);
@@ -231,6 +231,22 @@ fn a_discarded_cluster_is_used_again_after_who_wrote_to_it() {
         }
         assert!(matches!(pool.read(&map, 0, 0), Some(20) | None));
         assert!(matches!(pool.read(&map, 0, 1), Some(21) | None));
+        pool.check(&[map.word(0)]);
+    });
+}
+
+#[test]
+fn what_was_discarded_does_not_come_back_with_a_write_that_was_in_flight() {
+    explore("first write; first write of the same block, then discard it", 2, || {
+        let (pool, map) = (Pool::new(2), volume());
+        // The cluster stays.
+        pool.write(&map, 0, 0, 20);
+        let other = begin(&pool, &map, |pool, map| pool.write(map, 0, CONTENDED, 21));
+        pool.write(&map, 0, CONTENDED, 31);
+        let _ = map.spot(0).expect("owned").discard(block(CONTENDED));
+        end(other);
+        assert_eq!(pool.read(&map, 0, 0), Some(20));
+        assert!(matches!(pool.read(&map, 0, CONTENDED), Some(21) | None));
         pool.check(&[map.word(0)]);
     });
 }
