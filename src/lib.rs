@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`cli`] | the `strongroom` command |
 //! | [`control`] | configuration, the running target and its changes, the operators' JSON-RPC; never on a reactor's core |
+//! | [`kms`] | master keys, wrapping and unwrapping, providers; never on a reactor's core |
 //! | [`bench`](mod@bench) | the load generator |
 //! | [`export`] | protocols: how clients reach a disk |
 //! | [`disk`] | the only place where plain text meets cipher text |
@@ -23,6 +24,7 @@ pub mod crypto;
 pub mod device;
 pub mod disk;
 pub mod export;
+pub mod kms;
 pub mod memory;
 pub mod reactor;
 pub mod secrets;

@@ -1,7 +1,8 @@
 //! Pools that earlier versions of the format wrote are opened by this one: each has an image here, which is never changed.
 //!
 //! `tests/vectors/pool/version-N.img.gz` was written by the ignored test below in the version that introduced format N. It holds a pool that was not
-//! closed: metadata from a checkpoint, a journal with every kind of record, two volumes, a snapshot and a clone.
+//! closed: metadata from a checkpoint, a journal with every kind of record, two volumes, a snapshot and a clone. `version-1-keys.img.gz` is one with keys, which
+//! version 1 has as a feature.
 
 mod engine;
 mod pool;
@@ -15,7 +16,7 @@ use pool::{new_pool, new_volume, open_pool, options, queue, read, write};
 use strongroom::device::{ByteRange, DeviceKind, SharedDevice};
 use strongroom::reactor::Reactor;
 use strongroom::volume::check::check;
-use strongroom::volume::{Difference, Shrink};
+use strongroom::volume::{Difference, NewVolume, Shrink};
 
 const MIB: u64 = 1 << 20;
 
@@ -74,6 +75,74 @@ fn images_of_all_versions_open_with_what_was_in_them() {
             home.close().await.expect("closed");
         });
     }
+}
+
+/// Unpacks an image.
+fn unpack(name: &str, path: &Path) {
+    let image = std::fs::File::open(vectors().join(name)).expect("the image");
+    let unpacked = std::fs::File::create(path).expect("a file");
+    let done = Command::new("gzip").arg("-dc").stdin(image).stdout(unpacked).status().expect("gzip runs");
+    assert!(done.success());
+}
+
+fn keys_in(home: &strongroom::volume::Home) -> Vec<(String, Option<Vec<u8>>)> {
+    let volumes = home.pool().volumes().into_iter();
+    let key = |name: &str| home.pool().volume(name).expect("there").sealed_key().map(|key| key.to_vec());
+    volumes.map(|volume| (volume.name.clone(), key(&volume.name))).collect()
+}
+
+/// What the image with keys holds.
+fn keys_expected() -> Vec<(String, Option<Vec<u8>>)> {
+    let (first, second) = (Some(bytes_of(6, 100)), Some(bytes_of(7, 448)));
+    let names = ["plain", "data", "data@before", "copy", "second"];
+    names.map(str::to_owned).into_iter().zip([None, first.clone(), first.clone(), first, second]).collect()
+}
+
+#[test]
+fn the_image_with_keys_opens_with_what_was_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pool.img");
+    unpack("version-1-keys.img.gz", &path);
+    let device = device(&path);
+    on_reactor(async move |reactor: Reactor| {
+        let report = check("p", &reactor, device.clone(), &options_here(), |_, _| {}).await.expect("checked");
+        assert!(report.is_sound() && report.replayed > 0 && report.pool.keys == 2, "{report:?}");
+        let home =
+            strongroom::volume::Home::open("p", &reactor, device.clone(), &options_here()).await.expect("opened");
+        assert_eq!(keys_in(&home), keys_expected());
+        home.close().await.expect("closed");
+        let home = open_pool(&reactor, &device).await;
+        assert_eq!(keys_in(&home), keys_expected());
+        home.close().await.expect("closed");
+    });
+}
+
+#[test]
+#[ignore = "writes the image with keys; it was run once, when keys were new"]
+fn write_the_image_with_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pool.img");
+    let device = device(&path);
+    on_reactor(async move |reactor: Reactor| {
+        let home = new_pool(&reactor, &device).await;
+        let with_key = |name: &str, key| NewVolume { name: name.into(), size: MIB, attributes: Vec::new(), key };
+        new_volume(&home, "plain", 4).await;
+        home.create_volume(with_key("data", Some(bytes_of(5, 60)))).await.expect("a volume");
+        home.create_volume(with_key("gone", Some(bytes_of(8, 60)))).await.expect("a volume");
+        home.snapshot("data", "before").await.expect("a snapshot");
+        home.checkpoint().await.expect("stored");
+        // From here on it is in the journal only; keys never are.
+        home.clone_snapshot("data@before", "copy").await.expect("a clone");
+        home.replace_key("copy", bytes_of(6, 100)).await.expect("replaced");
+        home.delete("gone").await.expect("deleted");
+        home.create_volume(with_key("second", Some(bytes_of(7, 448)))).await.expect("a volume");
+        assert_eq!(keys_in(&home), keys_expected());
+        home.abandon();
+    });
+    let packed = std::fs::File::create(vectors().join("version-1-keys.img.gz")).expect("a file");
+    let image = std::fs::File::open(&path).expect("the image");
+    let done = Command::new("gzip").arg("-9nc").stdin(image).stdout(packed).stderr(Stdio::inherit()).status();
+    assert!(done.expect("gzip runs").success());
 }
 
 /// The image was written on another machine.

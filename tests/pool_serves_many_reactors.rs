@@ -87,7 +87,7 @@ fn neighbours_on_different_reactors_disturb_nobody() {
     let home = reactors[0].remote();
     Pool::format("p", device.clone(), home, FormatOptions::default()).expect("formatted");
     let pool = Pool::open("p", device.clone(), home, OpenOptions::default()).expect("opened");
-    let new = |name: &str| NewVolume { name: name.to_owned(), size: BLOCKS * BLOCK, attributes: Vec::new() };
+    let new = |name: &str| NewVolume { name: name.to_owned(), size: BLOCKS * BLOCK, attributes: Vec::new(), key: None };
     let volume = pool.create_volume(new("v")).expect("a volume");
     let stop = Arc::new(AtomicBool::new(false));
     let writers = start(&volume, &reactors, &stop);

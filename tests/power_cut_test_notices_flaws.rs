@@ -71,6 +71,34 @@ fn the_content_of_another_volume_is_noticed() {
 }
 
 #[test]
+fn keys_of_what_was_deleted_are_noticed() {
+    let what = failure_of::<{ fake::KEEPS_KEYS_OF_DELETED }>();
+    assert!(what.contains("although it is gone") || what.contains("are on the device"), "{what}");
+}
+
+#[test]
+fn a_key_that_is_destroyed_before_its_last_volume_is_noticed() {
+    failure_of::<{ fake::DESTROYS_KEYS_TOO_EARLY }>();
+}
+
+#[test]
+fn keys_that_were_replaced_are_noticed() {
+    let what = failure_of::<{ fake::KEEPS_REPLACED_KEYS }>();
+    assert!(what.contains("although it is gone") || what.contains("are on the device"), "{what}");
+}
+
+#[test]
+fn traces_of_what_was_under_way_are_noticed() {
+    let what = failure_of::<{ fake::LEAVES_WHAT_WAS_UNDER_WAY }>();
+    assert!(what.contains("are on the device"), "{what}");
+}
+
+#[test]
+fn a_volume_before_its_key_is_noticed() {
+    failure_of::<{ fake::NAMES_KEYS_TOO_EARLY }>();
+}
+
+#[test]
 fn the_same_seed_does_the_same() {
     engine::on_reactor(|reactor| async move {
         for seed in 0..10 {

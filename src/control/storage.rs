@@ -221,7 +221,7 @@ fn make_volume(
         )));
     };
     let attributes = DiskAttributes::for_new(disk)?.encode();
-    Ok(pool.create_volume(NewVolume { name: disk.name.clone(), size, attributes })?)
+    Ok(pool.create_volume(NewVolume { name: disk.name.clone(), size, attributes, key: None })?)
 }
 
 fn open_volume(disk: &DiskConfig, volume: Arc<Volume>, kernel: Kernel) -> Result<Arc<Disk>, ConfigError> {

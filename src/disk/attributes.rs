@@ -16,11 +16,11 @@ use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::crypto::scrub::scrub;
-use crate::crypto::xts::SectorSize;
+use crate::crypto::xts::{SectorSize, XtsKeyBytes};
 
 use super::DiskError;
 use super::config::{DiskConfig, Encryption, TweakUnit};
-use super::key_file::{XtsKeyBytes, read_key_file};
+use super::key_file::read_key_file;
 
 const MAGIC: [u8; 4] = *b"SRda";
 const VERSION: u16 = 1;

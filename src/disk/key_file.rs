@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::crypto::xts::KeyError;
+use crate::crypto::xts::{KeyError, XtsKeyBytes};
 use crate::memory::{Secret, SecretError};
 use crate::secrets::{NotPrivate, check_private};
 
@@ -17,15 +17,6 @@ const KEY_BYTES: usize = 64;
 const HEX_DIGITS: usize = 2 * KEY_BYTES;
 /// Hex digits and a line end; one byte more shows that a file is too long.
 const MOST_BYTES: usize = HEX_DIGITS + 3;
-
-/// Both XTS halves: the data key, then the tweak key.
-pub struct XtsKeyBytes(pub [u8; KEY_BYTES]);
-
-impl Default for XtsKeyBytes {
-    fn default() -> Self {
-        Self([0; KEY_BYTES])
-    }
-}
 
 /// Why a key cannot be used.
 #[derive(Debug, Error)]

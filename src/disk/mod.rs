@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
-use crate::crypto::xts::{Kernel, SectorSize, XtsKey};
+use crate::crypto::xts::{Kernel, SectorSize, XtsKey, XtsKeyBytes};
 use crate::device::{DeviceError, SharedDevice};
 use crate::memory::{Secret, SecretError};
 use crate::reactor::Reactor;
@@ -54,7 +54,7 @@ pub use config::{DiskConfig, Encryption, TweakUnit, XtsConfig};
 pub use ground::Ground;
 pub use histogram::Latency;
 pub use incoming::Incoming;
-pub use key_file::{KeyFileError, XtsKeyBytes, read_key_file};
+pub use key_file::{KeyFileError, read_key_file};
 pub use queue::{DiskQueue, Staged, Zeroing};
 pub use stats::{CommandKind, DiskStats, Tally};
 

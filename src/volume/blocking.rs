@@ -10,7 +10,7 @@ use crate::reactor::Remote;
 use super::check::{self, Report};
 use super::entry::{Volume, VolumeInfo};
 use super::error::PoolError;
-use super::home::{Difference, FormatOptions, Home, NewVolume, Shrink, Usage};
+use super::home::{Deleted, Difference, FormatOptions, Home, NewVolume, Shrink, Usage};
 use super::pool::{OpenOptions, Pool};
 
 /// How often it is looked whether the last queue on a volume has gone.
@@ -113,8 +113,8 @@ impl Pool {
         self.at_home(async move |home: Rc<Home>| home.resize(&volume, size, shrink).await)
     }
 
-    /// Deletes a volume that nobody uses, or a snapshot. Its space is freed in the background.
-    pub fn delete(&self, name: &str) -> Result<(), PoolError> {
+    /// Deletes a volume that nobody uses, or a snapshot. Its space is freed in the background; its key is destroyed, if nobody else has it.
+    pub fn delete(&self, name: &str) -> Result<Deleted, PoolError> {
         let name = name.to_owned();
         self.at_home(async move |home: Rc<Home>| home.delete(&name).await)
     }
@@ -135,6 +135,12 @@ impl Pool {
     pub fn set_attributes(&self, volume: &str, attributes: Vec<u8>) -> Result<(), PoolError> {
         let volume = volume.to_owned();
         self.at_home(async move |home: Rc<Home>| home.set_attributes(&volume, attributes).await)
+    }
+
+    /// Gives a volume, its snapshots and what was cloned from them another sealed key. The old one is nowhere on the device when this returns.
+    pub fn replace_key(&self, volume: &str, key: Vec<u8>) -> Result<(), PoolError> {
+        let volume = volume.to_owned();
+        self.at_home(async move |home: Rc<Home>| home.replace_key(&volume, key).await)
     }
 
     /// Takes all of a device that has become larger; gives the new size.

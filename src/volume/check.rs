@@ -1,7 +1,7 @@
 //! Looking a pool over: everything that its superblock leads to, and what its journal adds.
 //!
 //! A check reads and writes nothing. A repair opens the pool, which writes down what is lost, and brings the volumes concerned back: what is lost of
-//! them fails to be read until it is discarded.
+//! them fails to be read until it is discarded. Opening also destroys keys that a crash left, and writes copies of keys anew that could not be read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Report {
     pub replayed: u64,
     /// Clusters that volumes and snapshots refer to.
     pub clusters: u64,
+    /// Sealed keys that a crash has left behind. Opening the pool destroys them; only in a pool that was closed they are a problem.
+    pub leftover_keys: usize,
     /// What is wrong, each in a line.
     pub problems: Vec<String>,
     /// Volumes and snapshots that a repair has brought back.
@@ -52,7 +54,8 @@ pub async fn check(
     let pool = contents.pool.clone();
     let mut problems = contents.damage.clone();
     let offline: Vec<String> = pool.info().damaged;
-    problems.extend(offline.iter().map(|name| format!("{name} is offline")));
+    let why = |name: &String| pool.volume(name).ok().and_then(|volume| volume.offline()).unwrap_or_default();
+    problems.extend(offline.iter().map(|name| format!("{name} is offline: {}", why(name))));
     let mut found = Found { places: HashMap::new(), leaves: HashMap::new(), problems: Vec::new() };
     let volumes = pool.volumes();
     for (number, volume) in volumes.iter().enumerate() {
@@ -62,11 +65,15 @@ pub async fn check(
     let clusters = found.places.len() as u64;
     found.count(&pool, u64::from(contents.metadata_clusters()));
     problems.append(&mut found.problems);
+    if contents.superblock.is_clean && contents.leftover_keys > 0 {
+        problems.push(format!("{} keys are left that no volume has", contents.leftover_keys));
+    }
     let report = Report {
         pool: pool.info(),
         is_clean: contents.superblock.is_clean,
         replayed: contents.replayed,
         clusters,
+        leftover_keys: contents.leftover_keys,
         problems,
         repaired: Vec::new(),
     };

@@ -1,6 +1,6 @@
 //! A volume or snapshot that the process knows: its record, its map, and who uses it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use crate::reactor::{Census, Reactor};
 
 use super::error::PoolError;
-use super::format::{PagePointer, VolumeRecord};
+use super::format::{KeySlot, PagePointer, VolumeRecord};
+use super::lineage::Lineage;
 use super::map::{Map, Root, Stored, branches_for};
 use super::pause::Pause;
 use super::pool::Pool;
@@ -28,7 +29,8 @@ pub struct Volume {
     created_at: u64,
     size: Arc<AtomicU64>,
     attributes: Mutex<Vec<u8>>,
-    offline: Mutex<Option<String>>,
+    damage: Mutex<Option<String>>,
+    lineage: Option<Arc<Lineage>>,
     pub(super) map: Map,
     pub(super) pause: Pause,
     /// Writes and discards in flight, on all reactors.
@@ -59,6 +61,10 @@ pub struct VolumeInfo {
     pub attributes: Vec<u8>,
     /// Why it cannot be used.
     pub offline: Option<String>,
+    /// A sealed key is kept with it.
+    pub has_key: bool,
+    /// Volumes and snapshots that have this key, itself among them. The key is destroyed with the last of them.
+    pub holders_of_key: usize,
 }
 
 impl Volume {
@@ -72,7 +78,8 @@ impl Volume {
             created_at: record.created_at,
             size: Arc::new(AtomicU64::new(record.size)),
             attributes: Mutex::new(record.attributes.clone()),
-            offline: Mutex::new(None),
+            damage: Mutex::new(None),
+            lineage: record.key.map(|slot| pool.lineages.with(slot)),
             map,
             pause: Pause::default(),
             writes: Census::new(),
@@ -141,16 +148,34 @@ impl Volume {
 
     /// Why it cannot be used, if it cannot.
     pub fn offline(&self) -> Option<String> {
-        self.offline.lock().expect("no thread panics while it holds this lock").clone()
+        self.damage().or_else(|| self.lineage.as_ref()?.lost())
+    }
+
+    /// What was lost of its map. That is written down: a page that comes back later must not be believed. A lost key is not; it may come back.
+    pub(super) fn damage(&self) -> Option<String> {
+        self.damage.lock().expect("no thread panics while it holds this lock").clone()
     }
 
     pub(super) fn take_offline(&self, why: String) {
-        *self.offline.lock().expect("no thread panics while it holds this lock") = Some(why);
+        *self.damage.lock().expect("no thread panics while it holds this lock") = Some(why);
     }
 
     pub(super) fn bring_back(&self) {
-        *self.offline.lock().expect("no thread panics while it holds this lock") = None;
+        *self.damage.lock().expect("no thread panics while it holds this lock") = None;
         self.record_changed.store(true, Ordering::SeqCst);
+    }
+
+    /// The key that is kept with it: bytes whose meaning the layers above know. Its snapshots, and what was cloned from them, have the same.
+    pub fn sealed_key(&self) -> Option<Arc<[u8]>> {
+        Some(self.lineage.as_ref()?.key()?.bytes)
+    }
+
+    pub(super) fn lineage(&self) -> Option<&Arc<Lineage>> {
+        self.lineage.as_ref()
+    }
+
+    pub(super) fn key_slot(&self) -> Option<KeySlot> {
+        self.lineage.as_ref().map(|lineage| lineage.slot())
     }
 
     pub(super) fn refuse_offline(&self) -> Result<(), PoolError> {
@@ -162,10 +187,15 @@ impl Volume {
 
     /// What it is like now.
     pub fn info(&self) -> VolumeInfo {
-        self.info_among(&self.pool.volumes.read().expect("no thread panics while it holds this lock"))
+        let volumes = self.pool.volumes.read().expect("no thread panics while it holds this lock");
+        self.info_among(&volumes, &holders_in(&volumes))
     }
 
-    pub(super) fn info_among(&self, volumes: &BTreeMap<VolumeId, Arc<Volume>>) -> VolumeInfo {
+    pub(super) fn info_among(
+        &self,
+        volumes: &BTreeMap<VolumeId, Arc<Volume>>,
+        holders: &HashMap<KeySlot, usize>,
+    ) -> VolumeInfo {
         VolumeInfo {
             id: self.id,
             name: self.name(),
@@ -176,6 +206,8 @@ impl Volume {
             created_at: self.created_at,
             attributes: self.attributes(),
             offline: self.offline(),
+            has_key: self.lineage.is_some(),
+            holders_of_key: self.key_slot().and_then(|slot| holders.get(&slot).copied()).unwrap_or(0),
         }
     }
 
@@ -184,13 +216,14 @@ impl Volume {
         VolumeRecord {
             id: self.id,
             kind: self.kind,
-            flags: if self.offline().is_some() { VolumeRecord::DAMAGED } else { 0 },
+            flags: if self.damage().is_some() { VolumeRecord::DAMAGED } else { 0 },
             parent: self.parent,
             size: self.size.load(Ordering::Acquire),
             created_at: self.created_at,
             name: self.name(),
             roots: self.map.root().stored.each_ref().map(PagePointer::from),
             attributes: self.attributes(),
+            key: self.key_slot(),
         }
     }
 
@@ -216,6 +249,15 @@ impl Volume {
     pub(super) fn queue_closed(&self) {
         self.queues.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// How many volumes and snapshots name each key slot.
+pub(super) fn holders_in(volumes: &BTreeMap<VolumeId, Arc<Volume>>) -> HashMap<KeySlot, usize> {
+    let mut holders = HashMap::new();
+    for slot in volumes.values().filter_map(|volume| volume.key_slot()) {
+        *holders.entry(slot).or_default() += 1;
+    }
+    holders
 }
 
 impl From<&Stored> for PagePointer {

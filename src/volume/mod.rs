@@ -1,6 +1,6 @@
 //! Pools: volumes, snapshots and clones on one device, which survive a power cut.
 //!
-//! What is stored here is bytes: cipher text, if a disk above is encrypted. No key ever comes here.
+//! What is stored here is bytes: cipher text, if a disk above is encrypted. No key ever comes here but sealed ones, which are bytes as well.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -10,6 +10,7 @@
 //! | `queue` | the data path: one [`VolumeQueue`] for each reactor and volume |
 //! | `seat` | a pool on one reactor: device, reserve, what is in flight and what was let go |
 //! | `home` | what keeps the pool, on one reactor: commits, checkpoints, opening, snapshots |
+//! | `lineage` | the sealed key that a volume has in common with its snapshots and their clones |
 //! | [`check`](mod@check) | looking a pool over, and setting aside what is broken |
 //!
 //! A word of a map changes in memory first; a flush makes it durable. Who reads, and who overwrites what is there, touches no metadata.
@@ -21,6 +22,7 @@ mod entry;
 mod error;
 pub mod format;
 mod home;
+mod lineage;
 pub mod map;
 mod pause;
 mod pool;
@@ -34,8 +36,8 @@ pub mod units;
 pub use blocking::once_free;
 pub use entry::{SNAPSHOT_SIGN, Volume, VolumeInfo, VolumeKind};
 pub use error::PoolError;
-pub use format::{LONGEST_NAME, is_name};
-pub use home::{Difference, FormatOptions, Home, NewVolume, Shrink, Usage};
+pub use format::{LONGEST_KEY, LONGEST_NAME, is_name};
+pub use home::{Deleted, Difference, FormatOptions, Home, NewVolume, Shrink, Usage};
 pub use pool::{OpenOptions, Pool, PoolInfo};
 pub use queue::{Run, VolumeQueue, Written};
 pub use units::VolumeId;

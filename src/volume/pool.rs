@@ -2,7 +2,7 @@
 //!
 //! Changes of the pool itself are made on its home reactor ([`super::home::Home`]); a control thread asks it and waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,9 +16,11 @@ use crate::device::SharedDevice;
 use crate::reactor::{Census, Reactor, Remote};
 
 use super::busy::Busy;
-use super::entry::{Volume, VolumeInfo};
+use super::entry::{Volume, VolumeInfo, holders_in};
 use super::error::PoolError;
+use super::format::KeySlot;
 use super::home::Home;
+use super::lineage::Lineages;
 use super::map::{Ledger, Remains, Stored};
 use super::rounds::Rounds;
 use super::seat::Seat;
@@ -65,6 +67,8 @@ pub struct PoolInfo {
     pub volumes: usize,
     /// Snapshots.
     pub snapshots: usize,
+    /// Sealed keys that are kept in it.
+    pub keys: usize,
     /// Less is free than the operator wants.
     pub low_space: bool,
     /// How often its superblock was written.
@@ -94,6 +98,7 @@ pub struct Pool {
     /// A word was changed since a commit took them; above [`super::map::Map`]'s own marks.
     dirty: AtomicBool,
     pub(super) volumes: RwLock<BTreeMap<VolumeId, Arc<Volume>>>,
+    pub(super) lineages: Lineages,
     /// Clusters that were let go and are not free yet, and leaves that are still to be taken apart.
     pub(super) waiting: AtomicU64,
     /// Pages of nodes that are gone.
@@ -152,6 +157,7 @@ impl Pool {
             busy: Busy::default(),
             dirty: AtomicBool::new(false),
             volumes: RwLock::default(),
+            lineages: Lineages::default(),
             waiting: AtomicU64::new(0),
             dropped_pages: SegQueue::new(),
             generation: AtomicU64::new(found.generation),
@@ -255,6 +261,7 @@ impl Pool {
             freeing_bytes: self.waiting.load(Ordering::Relaxed) * CLUSTER,
             volumes: volumes.len() - snapshots,
             snapshots,
+            keys: holders_in(&volumes).len(),
             low_space: free < size / 100 * u64::from(self.options.low_space_percent),
             generation: self.generation.load(Ordering::Relaxed),
             damaged: volumes.values().filter(|volume| volume.offline().is_some()).map(|volume| volume.name()).collect(),
@@ -264,7 +271,8 @@ impl Pool {
     /// All volumes and snapshots, in the order in which they were made.
     pub fn volumes(&self) -> Vec<VolumeInfo> {
         let volumes = self.volumes.read().expect("no thread panics while it holds this lock");
-        volumes.values().map(|volume| volume.info_among(&volumes)).collect()
+        let holders = holders_in(&volumes);
+        volumes.values().map(|volume| volume.info_among(&volumes, &holders)).collect()
     }
 
     /// The volume or snapshot of this name.
@@ -276,6 +284,12 @@ impl Pool {
 
     pub(super) fn volume_numbered(&self, id: VolumeId) -> Option<Arc<Volume>> {
         self.volumes.read().expect("no thread panics while it holds this lock").get(&id).cloned()
+    }
+
+    /// The key slots that volumes and snapshots name.
+    pub(super) fn named_slots(&self) -> BTreeSet<KeySlot> {
+        let volumes = self.volumes.read().expect("no thread panics while it holds this lock");
+        volumes.values().filter_map(|volume| volume.key_slot()).collect()
     }
 
     /// Runs something on the home reactor and waits for it.

@@ -57,7 +57,7 @@ impl TestPool {
 
     /// Makes a volume with attributes.
     pub fn volume_with(&self, name: &str, size: u64, attributes: Vec<u8>) -> Arc<Volume> {
-        self.pool().create_volume(NewVolume { name: name.to_owned(), size, attributes }).expect("a volume")
+        self.pool().create_volume(NewVolume { name: name.to_owned(), size, attributes, key: None }).expect("a volume")
     }
 }
 

@@ -28,7 +28,7 @@ pub async fn open_pool(reactor: &Reactor, device: &Arc<SharedDevice>) -> Rc<Home
 
 /// Makes an empty volume.
 pub async fn new_volume(home: &Home, name: &str, mib: u64) -> Arc<Volume> {
-    let new = NewVolume { name: name.to_owned(), size: mib << 20, attributes: Vec::new() };
+    let new = NewVolume { name: name.to_owned(), size: mib << 20, attributes: Vec::new(), key: None };
     home.create_volume(new).await.expect("a volume")
 }
 

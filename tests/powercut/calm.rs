@@ -14,6 +14,7 @@ use crate::random::Random;
 use super::driver::Driver;
 use super::model::Model;
 use super::op::{Mix, Op};
+use super::rounds::no_traces;
 use super::subject::Pool;
 
 /// A run: commands between which the pool is closed and opened.
@@ -119,6 +120,7 @@ pub async fn replay_flushes<P: Pool>(reactor: &Reactor, case: &Case) -> Result<u
         let shared = Arc::new(SharedDevice::simulated("sim", then.clone()));
         P::check(reactor, &shared).await.map_err(|trouble| at(format!("check: {trouble:?}")))?;
         let driver = open::<P>(reactor, &then, case.block_size, model.clone()).await.map_err(at)?;
+        no_traces(&*driver.pool, &then).map_err(at)?;
         driver.look_around().await.map_err(at)?;
         driver.end();
         driver.pool.clone().close().await.map_err(|trouble| at(format!("close: {trouble:?}")))?;

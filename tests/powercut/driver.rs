@@ -10,6 +10,7 @@ use std::sync::Arc;
 use strongroom::device::{SharedDevice, SimulatedDevice};
 use strongroom::reactor::{Reactor, yield_now};
 
+use super::keys;
 use super::model::{Model, State};
 use super::op::Op;
 use super::sectors::{CLUSTER, Content, SECTOR, SECTORS};
@@ -161,6 +162,7 @@ impl<P: Pool> Driver<P> {
             Op::Clone { snapshot } => self.clone_snapshot(snapshot).await,
             Op::Rollback { snapshot } => self.rollback(snapshot).await,
             Op::Resize { volume, size } => self.resize(volume, size).await,
+            Op::ReplaceKey { volume } => self.replace_key(volume).await,
             Op::CheckSnapshot { snapshot } => self.look_at_snapshot(snapshot).await,
             Op::Commit => self.commit(false).await,
             Op::Checkpoint => self.commit(true).await,
@@ -354,10 +356,12 @@ impl<P: Pool> Driver<P> {
             return;
         }
         let name = self.model.borrow_mut().new_name("v");
+        let has_key = size % 4 >= 2;
         let size = SIZES[usize::from(size) % SIZES.len()];
         let start = self.model.borrow_mut().begin_making(&name, size, Content::default(), None);
-        self.note(format_args!("{start}: create {name} with {size} bytes"));
-        let outcome = self.pool.create(&name, size).await;
+        let key = has_key.then(|| self.model.borrow_mut().begin_lineage(&name));
+        self.note(format_args!("{start}: create {name} with {size} bytes and key {key:?}"));
+        let outcome = self.pool.create(&name, size, key.map(keys::bytes_of)).await;
         self.end_making(&name, outcome);
     }
 
@@ -367,10 +371,46 @@ impl<P: Pool> Driver<P> {
                 let mut model = self.model.borrow_mut();
                 let volume = model.volume(name);
                 (volume.state, volume.is_busy) = (State::Here, false);
+                drop(model);
+                self.check_key(name);
             }
-            Answer::NoSpace => drop(self.model.borrow_mut().volumes.remove(name)),
+            Answer::NoSpace => {
+                self.model.borrow_mut().remove(name);
+                self.look_for_gone_keys();
+            }
             Answer::Unknown => {}
         }
+    }
+
+    /// Holds the key of a volume or snapshot against the model.
+    fn check_key(&self, name: &str) {
+        let listed = self.pool.list().into_iter().find(|listed| listed.name == name);
+        let model = self.model.borrow();
+        let checked = model.keys.check(model.volumes[name].lineage, listed.and_then(|listed| listed.key).as_deref());
+        checked.unwrap_or_else(|wrong| self.fail(format_args!("{name}: {wrong}")));
+    }
+
+    /// A key may be gone since the last answer: then it is nowhere.
+    fn look_for_gone_keys(&self) {
+        let checked = self.model.borrow().keys.check_found(&keys::found_on(&self.device));
+        checked.unwrap_or_else(|wrong| self.fail(wrong));
+    }
+
+    async fn replace_key(&self, number: u16) {
+        let Some(name) = self.choose(number, |volume| volume.lineage.is_some() && !volume.is_busy) else { return };
+        let lineage = self.model.borrow().volumes[&name].lineage.expect("one was asked for");
+        let Some(key) = self.model.borrow_mut().keys.begin_replacing(lineage) else { return };
+        self.model.borrow_mut().volume(&name).is_busy = true;
+        self.note(format_args!("replace the key of {name} by {key}"));
+        let outcome = self.pool.replace_key(&name, keys::bytes_of(key)).await;
+        match self.judge(format_args!("replacement by key {key}"), outcome) {
+            Answer::Done(()) => self.model.borrow_mut().keys.end_replacing(lineage),
+            Answer::NoSpace => self.fail("the replacement of a key found no space"),
+            Answer::Unknown => return,
+        }
+        self.model.borrow_mut().volume(&name).is_busy = false;
+        self.check_key(&name);
+        self.look_for_gone_keys();
     }
 
     async fn delete_volume(&self, number: u16) {
@@ -406,7 +446,17 @@ impl<P: Pool> Driver<P> {
         }
         let outcome = self.pool.delete(name).await;
         match self.judge(format_args!("delete {name}"), outcome) {
-            Answer::Done(()) => drop(self.model.borrow_mut().volumes.remove(name)),
+            Answer::Done(destroyed) => {
+                let is_last = self.model.borrow_mut().remove(name);
+                if destroyed != is_last {
+                    self.fail(format_args!(
+                        "delete {name}: destroyed a key: {destroyed}, and it was the last: {is_last}"
+                    ));
+                }
+                if is_last {
+                    self.look_for_gone_keys();
+                }
+            }
             Answer::NoSpace => {
                 let mut model = self.model.borrow_mut();
                 let volume = model.volume(name);
@@ -432,10 +482,13 @@ impl<P: Pool> Driver<P> {
         self.note(format_args!("{start}: snapshot {name}"));
         let outcome = self.pool.snapshot(&volume, &short).await;
         match self.judge(format_args!("snapshot {name}"), outcome) {
-            Answer::Done(()) => self.model.borrow_mut().end_snapshot(&name),
+            Answer::Done(()) => {
+                self.model.borrow_mut().end_snapshot(&name);
+                self.check_key(&name);
+            }
             Answer::NoSpace => {
                 let mut model = self.model.borrow_mut();
-                model.volumes.remove(&name);
+                model.remove(&name);
                 model.end_running(&volume, start);
             }
             Answer::Unknown => return,
@@ -475,7 +528,11 @@ impl<P: Pool> Driver<P> {
             return None;
         }
         match self.judge(format_args!("delete {clone}"), self.pool.delete(&clone).await) {
-            Answer::Done(()) => Some(()),
+            Answer::Done(false) => Some(()),
+            Answer::Done(true) => {
+                self.fail(format_args!("deleting {clone} destroyed the key of {name}"));
+                None
+            }
             _ => None,
         }
     }
@@ -525,7 +582,9 @@ impl<P: Pool> Driver<P> {
         let start = {
             let mut model = self.model.borrow_mut();
             let (size, content) = (model.volume(&snapshot).size, model.volume(&snapshot).content.clone());
-            model.begin_making(&name, size, content, None)
+            let (lineage, start) = (model.volumes[&snapshot].lineage, model.begin_making(&name, size, content, None));
+            model.volume(&name).lineage = lineage;
+            start
         };
         self.note(format_args!("{start}: clone {snapshot} as {name}"));
         let outcome = self.pool.clone_snapshot(&snapshot, &name).await;

@@ -1,5 +1,5 @@
 //! A pool that is as simple as can be, to prove the driver and the model: each volume and snapshot has an area of its own, a
-//! snapshot is a full copy, and the table of areas is written in turn to two places. With a flaw it breaks one promise, and the
+//! snapshot is a full copy, and the table of areas is written in turn to two places. Each key has a block of its own. With a flaw it breaks one promise, and the
 //! test has to notice.
 
 use std::cell::{Cell, RefCell};
@@ -23,6 +23,11 @@ pub const SNAPSHOTS_WITHOUT_PAUSE: u8 = 3;
 pub const ROLLS_BACK_IN_PLACE: u8 = 4;
 pub const FORGETS_A_DELETION: u8 = 5;
 pub const MIXES_UP_AREAS: u8 = 6;
+pub const KEEPS_KEYS_OF_DELETED: u8 = 7;
+pub const DESTROYS_KEYS_TOO_EARLY: u8 = 8;
+pub const KEEPS_REPLACED_KEYS: u8 = 9;
+pub const LEAVES_WHAT_WAS_UNDER_WAY: u8 = 10;
+pub const NAMES_KEYS_TOO_EARLY: u8 = 11;
 
 const TABLE: u64 = 1 << 20;
 const AREA: u64 = 4 << 40;
@@ -31,13 +36,27 @@ const WINDOWS: [u64; 4] = [0, (32 << 20) - (1 << 20), (8 << 30) - (1 << 20), (2 
 const WINDOW: u64 = 2 << 20;
 const COPIED_AT_ONCE: u64 = 256 << 10;
 
-type Table = BTreeMap<String, (u64, u64)>;
+/// Behind the tables there is a block for each key.
+const KEYS: u64 = 2 * TABLE;
+const KEY_BLOCK: u64 = 4096;
+/// So many more numbers of areas and blocks may have been used than the last table says.
+const MOST_UNKNOWN: u64 = 1000;
+
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Table {
+    /// The area and the size of each volume and snapshot.
+    areas: BTreeMap<String, (u64, u64)>,
+    /// The block of its key.
+    keys: BTreeMap<String, u64>,
+}
 
 /// The pool.
 pub struct FakePool<const FLAW: u8> {
     reactor: Reactor,
     device: Rc<DeviceHandle>,
     table: RefCell<Table>,
+    /// The keys in the blocks.
+    keys: RefCell<BTreeMap<u64, Vec<u8>>>,
     next_area: Cell<u64>,
     sequence: Cell<u64>,
     committing: Cell<bool>,
@@ -63,6 +82,7 @@ impl<const FLAW: u8> FakePool<FLAW> {
             reactor: reactor.clone(),
             device: Rc::new(handle),
             table: RefCell::default(),
+            keys: RefCell::default(),
             next_area: Cell::new(1),
             sequence: Cell::new(0),
             committing: Cell::new(false),
@@ -124,12 +144,54 @@ impl<const FLAW: u8> FakePool<FLAW> {
         if self.sequence.get() == 0 { Err(Trouble::Other("no table".to_owned())) } else { Ok(()) }
     }
 
+    async fn write_key(&self, block: u64, key: &[u8]) -> Outcome<()> {
+        let mut buffer = self.reactor.buffers().take(KEY_BLOCK as usize).await;
+        buffer[..KEY_BLOCK as usize].fill(0);
+        buffer[..key.len()].copy_from_slice(key);
+        buffer[KEY_BLOCK as usize - 8..][..8].copy_from_slice(&(key.len() as u64).to_le_bytes());
+        let at = KEYS + block * KEY_BLOCK;
+        write_whole(&*self.device, at, &mut buffer, 0..KEY_BLOCK as usize).await.map_err(other)
+    }
+
+    async fn read_keys(&self) -> Outcome<()> {
+        let blocks: Vec<u64> = self.table.borrow().keys.values().copied().collect();
+        for block in blocks {
+            let mut buffer = self.reactor.buffers().take(KEY_BLOCK as usize).await;
+            let at = KEYS + block * KEY_BLOCK;
+            read_whole(&*self.device, at, &mut buffer, 0..KEY_BLOCK as usize).await.map_err(other)?;
+            let len = u64::from_le_bytes(buffer[KEY_BLOCK as usize - 8..][..8].try_into().expect("eight")) as usize;
+            self.keys.borrow_mut().insert(block, buffer[..len].to_vec());
+        }
+        Ok(())
+    }
+
+    /// Fills blocks of keys with zeros, durably.
+    async fn destroy(&self, blocks: Range<u64>) -> Outcome<()> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let len = (blocks.end - blocks.start) * KEY_BLOCK;
+        let range = ByteRange::new(KEYS + blocks.start * KEY_BLOCK, len).expect("before the areas");
+        self.device.write_zeroes(range, Zeroes::MayFree).await.map_err(other)?;
+        self.device.flush().await.map_err(other)
+    }
+
+    async fn destroy_all_others(&self) -> Outcome<()> {
+        let named: std::collections::BTreeSet<u64> = self.table.borrow().keys.values().copied().collect();
+        let mut from = 0;
+        for block in named.into_iter().chain([self.next_area.get()]) {
+            self.destroy(from..block).await?;
+            from = block + 1;
+        }
+        Ok(())
+    }
+
     fn new_area(&self) -> u64 {
         self.next_area.replace(self.next_area.get() + 1)
     }
 
     fn found(&self, name: &str) -> Outcome<(u64, u64)> {
-        self.table.borrow().get(name).copied().ok_or_else(|| Trouble::Other(format!("{name} is not there")))
+        self.table.borrow().areas.get(name).copied().ok_or_else(|| Trouble::Other(format!("{name} is not there")))
     }
 
     async fn copy(&self, from: u64, to: u64, size: u64) -> Outcome<()> {
@@ -150,7 +212,7 @@ impl<const FLAW: u8> FakePool<FLAW> {
     async fn move_to(&self, volume: &str, from: u64, to: u64, size: u64) -> Outcome<()> {
         self.copy(from, to, size).await?;
         self.commit(|table| {
-            table.insert(volume.to_owned(), (to, size));
+            table.areas.insert(volume.to_owned(), (to, size));
         })
         .await
     }
@@ -190,8 +252,12 @@ impl<const FLAW: u8> Pool for FakePool<FLAW> {
         let pool = Self::new(reactor, &device)?;
         pool.read_table().await?;
         // What was written to areas that no table names is not there: areas are numbered on from behind it.
-        pool.next_area.set(pool.next_area.get() + 1000);
+        pool.next_area.set(pool.next_area.get() + MOST_UNKNOWN);
         pool.commit(|_| {}).await?;
+        pool.read_keys().await?;
+        if FLAW != LEAVES_WHAT_WAS_UNDER_WAY {
+            pool.destroy_all_others().await?;
+        }
         Ok(Rc::new(pool))
     }
 
@@ -204,11 +270,13 @@ impl<const FLAW: u8> Pool for FakePool<FLAW> {
     }
 
     fn list(&self) -> Vec<Listed> {
-        self.table.borrow().iter().map(|(name, &(_, size))| Listed { name: name.clone(), size }).collect()
+        let table = self.table.borrow();
+        let key = |name| Some(self.keys.borrow()[table.keys.get(name)?].clone());
+        table.areas.iter().map(|(name, &(_, size))| Listed { name: name.clone(), size, key: key(name) }).collect()
     }
 
     fn used(&self) -> u64 {
-        self.table.borrow().len() as u64
+        self.table.borrow().areas.len() as u64
     }
 
     fn queue(&self, name: &str) -> Outcome<Rc<Self::Queue>> {
@@ -220,25 +288,72 @@ impl<const FLAW: u8> Pool for FakePool<FLAW> {
         Ok(self.open.borrow_mut().entry(name.to_owned()).or_insert_with(open).clone())
     }
 
-    async fn create(&self, name: &str, size: u64) -> Outcome<()> {
-        let area = if FLAW == MIXES_UP_AREAS { 7 + self.table.borrow().len() as u64 % 4 } else { self.new_area() };
+    async fn create(&self, name: &str, size: u64, key: Option<Vec<u8>>) -> Outcome<()> {
+        let block = self.new_area();
+        if let Some(key) = &key
+            && FLAW != NAMES_KEYS_TOO_EARLY
+        {
+            self.write_key(block, key).await?;
+        }
+        self.keys.borrow_mut().extend(key.clone().map(|key| (block, key)));
+
+        let area =
+            if FLAW == MIXES_UP_AREAS { 7 + self.table.borrow().areas.len() as u64 % 4 } else { self.new_area() };
         self.commit(|table| {
-            table.insert(name.to_owned(), (area, size));
+            table.areas.insert(name.to_owned(), (area, size));
+            table.keys.extend(key.iter().map(|_| (name.to_owned(), block)));
         })
-        .await
+        .await?;
+        if let Some(key) = &key
+            && FLAW == NAMES_KEYS_TOO_EARLY
+        {
+            self.write_key(block, key).await?;
+            self.device.flush().await?;
+        }
+        Ok(())
     }
 
-    async fn delete(&self, name: &str) -> Outcome<()> {
+    async fn delete(&self, name: &str) -> Outcome<bool> {
         self.found(name)?;
         self.open.borrow_mut().remove(name);
-        if FLAW == FORGETS_A_DELETION && name.contains('@') {
-            self.table.borrow_mut().remove(name);
-            return Ok(());
+        if FLAW == FORGETS_A_DELETION && name.contains('@') && !self.table.borrow().keys.contains_key(name) {
+            self.table.borrow_mut().areas.remove(name);
+            return Ok(false);
         }
+        // As late as can be: the key may be replaced meanwhile.
+        let last_with = |table: &Table| {
+            let key = table.keys.get(name).copied();
+            key.filter(|key| table.keys.values().filter(|other| *other == key).count() == 1)
+        };
+        if FLAW == DESTROYS_KEYS_TOO_EARLY {
+            let last = last_with(&self.table.borrow());
+            if let Some(block) = last {
+                self.destroy(block..block + 1).await?;
+            }
+        }
+        let mut last = None;
         self.commit(|table| {
-            table.remove(name);
+            last = last_with(table);
+            table.areas.remove(name);
+            table.keys.remove(name);
         })
-        .await
+        .await?;
+        if let Some(block) = last
+            && FLAW != KEEPS_KEYS_OF_DELETED
+        {
+            self.destroy(block..block + 1).await?;
+        }
+        Ok(last.is_some())
+    }
+
+    async fn replace_key(&self, volume: &str, key: Vec<u8>) -> Outcome<()> {
+        let new = self.new_area();
+        self.write_key(new, &key).await?;
+        let old = self.table.borrow().keys[volume];
+        self.keys.borrow_mut().insert(new, key);
+        self.commit(|table| table.keys.values_mut().filter(|block| **block == old).for_each(|block| *block = new))
+            .await?;
+        if FLAW == KEEPS_REPLACED_KEYS { Ok(()) } else { self.destroy(old..old + 1).await }
     }
 
     async fn snapshot(&self, volume: &str, name: &str) -> Outcome<()> {
@@ -248,7 +363,8 @@ impl<const FLAW: u8> Pool for FakePool<FLAW> {
         resume(queue);
         copied?;
         self.commit(|table| {
-            table.insert(format!("{volume}@{name}"), (to, size));
+            table.areas.insert(format!("{volume}@{name}"), (to, size));
+            table.keys.extend(table.keys.get(volume).copied().map(|block| (format!("{volume}@{name}"), block)));
         })
         .await
     }
@@ -258,7 +374,8 @@ impl<const FLAW: u8> Pool for FakePool<FLAW> {
         let to = self.new_area();
         self.copy(from, to, size).await?;
         self.commit(|table| {
-            table.insert(name.to_owned(), (to, size));
+            table.areas.insert(name.to_owned(), (to, size));
+            table.keys.extend(table.keys.get(snapshot).copied().map(|block| (name.to_owned(), block)));
         })
         .await
     }
@@ -281,7 +398,7 @@ impl<const FLAW: u8> Pool for FakePool<FLAW> {
         if size > old {
             return self
                 .commit(|table| {
-                    table.insert(volume.to_owned(), (from, size));
+                    table.areas.insert(volume.to_owned(), (from, size));
                 })
                 .await;
         }

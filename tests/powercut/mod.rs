@@ -7,6 +7,7 @@
 pub mod calm;
 pub mod driver;
 pub mod fake;
+pub mod keys;
 pub mod model;
 pub mod op;
 pub mod real;

@@ -3,8 +3,9 @@
 //! Every change is told twice, when it begins and when it is answered. What was begun and not answered when the power went is
 //! either done or not; [`Model::cut`] and [`Model::reopened`] work that out from what is found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::keys::{KeyId, Keys, LineageId};
 use super::sectors::{Content, Entry, NEVER, SECTOR, Tick, Value, fill, value_of};
 
 /// Whether a volume or snapshot exists.
@@ -50,6 +51,8 @@ pub struct Volume {
     pub users: u32,
     /// No new commands.
     pub is_closed: bool,
+    /// With which others it has its key in common, if it has one.
+    pub lineage: Option<LineageId>,
 }
 
 impl Volume {
@@ -67,6 +70,7 @@ impl Volume {
 pub struct Listed {
     pub name: String,
     pub size: u64,
+    pub key: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Default)]
@@ -76,6 +80,7 @@ pub struct Model {
     writers: Vec<u32>,
     pub volumes: BTreeMap<String, Volume>,
     names: u32,
+    pub keys: Keys,
 }
 
 /// What reading a volume as a whole proves about the moment of a snapshot or an unanswered rollback.
@@ -139,12 +144,32 @@ impl Model {
             is_busy: true,
             users: 0,
             is_closed: false,
+            lineage: parent.and_then(|parent| self.volumes[parent].lineage),
         };
         self.volumes.insert(name.to_owned(), volume);
         if let Some(parent) = parent {
             self.volume(parent).running.push(now);
         }
         now
+    }
+
+    /// The volume that is being made gets a key of its own.
+    pub fn begin_lineage(&mut self, name: &str) -> KeyId {
+        let (lineage, key) = self.keys.begin();
+        self.volume(name).lineage = Some(lineage);
+        key
+    }
+
+    /// A volume or snapshot is gone, or was never made. True if its key has to be gone with it.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let lineage = self.volumes.remove(name).and_then(|volume| volume.lineage);
+        let left = self.lineages();
+        self.keys.keep(&left);
+        lineage.is_some_and(|lineage| !left.contains(&lineage))
+    }
+
+    fn lineages(&self) -> BTreeSet<LineageId> {
+        self.volumes.values().filter_map(|volume| volume.lineage).collect()
     }
 
     /// The snapshot is answered: it holds what its volume held at some moment since then.
@@ -290,6 +315,16 @@ impl Model {
                 volume.content.truncate(listed.size / SECTOR);
             }
         }
+        let left = self.lineages();
+        self.keys.keep(&left);
+        for listed in found {
+            let wrong = |what| format!("{}: {what}", listed.name);
+            let lineage = self.volume(&listed.name).lineage;
+            self.keys.check(lineage, listed.key.as_deref()).map_err(wrong)?;
+            if let (Some(lineage), Some(key)) = (lineage, &listed.key) {
+                self.keys.settle(lineage, key).map_err(wrong)?;
+            }
+        }
         Ok(())
     }
 
@@ -425,7 +460,7 @@ mod tests {
     }
 
     fn listed(model: &Model) -> Vec<Listed> {
-        model.volumes.iter().map(|(name, volume)| Listed { name: name.clone(), size: volume.size }).collect()
+        model.volumes.iter().map(|(name, volume)| Listed { name: name.clone(), size: volume.size, key: None }).collect()
     }
 
     #[test]

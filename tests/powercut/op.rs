@@ -16,6 +16,7 @@ pub enum Op {
     Clone { snapshot: u16 },
     Rollback { snapshot: u16 },
     Resize { volume: u16, size: u16 },
+    ReplaceKey { volume: u16 },
     CheckSnapshot { snapshot: u16 },
     Commit,
     Checkpoint,
@@ -75,7 +76,7 @@ impl Mix {
 
 fn structural(random: &mut Random) -> Op {
     let (some, other) = (random.below(1 << 16) as u16, random.below(1 << 16) as u16);
-    match random.below(22) {
+    match random.below(25) {
         0..=2 => Op::Create { size: some },
         3 => Op::Delete { volume: some },
         4..=8 => Op::Snapshot { volume: some },
@@ -86,6 +87,7 @@ fn structural(random: &mut Random) -> Op {
         18 => Op::CheckSnapshot { snapshot: some },
         19 => Op::Commit,
         20 => Op::Checkpoint,
+        21..=23 => Op::ReplaceKey { volume: some },
         _ => Op::Settle,
     }
 }

@@ -43,6 +43,10 @@ impl RealPool {
         self.home.as_ref().expect("the pool is open")
     }
 
+    fn key_of(&self, name: &str) -> Option<Vec<u8>> {
+        Some(self.home().pool().volume(name).ok()?.sealed_key()?.to_vec())
+    }
+
     fn volume(&self, name: &str) -> Outcome<Arc<Volume>> {
         Ok(self.home().pool().volume(name)?)
     }
@@ -58,8 +62,8 @@ impl Drop for RealPool {
 
 impl Pool for RealPool {
     type Queue = RealQueue;
-    // The few pages of an empty catalog may lie in clusters of their own.
-    const SLACK: u64 = 4 * 65536;
+    // The few pages of an empty catalog may lie in clusters of their own, and a cluster of key slots stays one.
+    const SLACK: u64 = 5 * 65536;
 
     fn smallest_device() -> u64 {
         // Two superblocks, the journal, and the least that a pool has beside them.
@@ -90,7 +94,10 @@ impl Pool for RealPool {
 
     fn list(&self) -> Vec<Listed> {
         let volumes = self.home().pool().volumes();
-        volumes.into_iter().map(|volume| Listed { name: volume.name, size: volume.size_bytes }).collect()
+        volumes
+            .into_iter()
+            .map(|volume| Listed { key: self.key_of(&volume.name), name: volume.name, size: volume.size_bytes })
+            .collect()
     }
 
     fn used(&self) -> u64 {
@@ -101,14 +108,18 @@ impl Pool for RealPool {
         Ok(Rc::new(RealQueue { queue: self.volume(name)?.queue(&self.reactor)? }))
     }
 
-    async fn create(&self, name: &str, size: u64) -> Outcome<()> {
-        let new = NewVolume { name: name.to_owned(), size, attributes: name.as_bytes().to_vec() };
+    async fn create(&self, name: &str, size: u64, key: Option<Vec<u8>>) -> Outcome<()> {
+        let new = NewVolume { name: name.to_owned(), size, attributes: name.as_bytes().to_vec(), key };
         self.home().create_volume(new).await?;
         Ok(())
     }
 
-    async fn delete(&self, name: &str) -> Outcome<()> {
-        Ok(self.home().delete(name).await?)
+    async fn delete(&self, name: &str) -> Outcome<bool> {
+        Ok(self.home().delete(name).await?.destroyed_key)
+    }
+
+    async fn replace_key(&self, volume: &str, key: Vec<u8>) -> Outcome<()> {
+        Ok(self.home().replace_key(volume, key).await?)
     }
 
     async fn snapshot(&self, volume: &str, name: &str) -> Outcome<()> {

@@ -1,6 +1,7 @@
 //! One seed: a pool, and rounds of commands that each end in a power cut, a recovery and a look at everything.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use strongroom::reactor::Reactor;
 use crate::random::Random;
 
 use super::driver::Driver;
+use super::keys::{found_on, key_of};
 use super::model::Model;
 use super::op::{Mix, Op};
 use super::subject::{Pool, Trouble};
@@ -171,6 +173,8 @@ impl Run {
 
     async fn look<P: Pool>(&mut self, device: &SimulatedDevice, model: Model) -> Result<Look<P>, String> {
         let before = model.clone();
+        // Whatever the cut kept: what was gone before is not there.
+        model.keys.check_found(&found_on(device)).map_err(|wrong| format!("after a cut: {wrong}"))?;
         // A check writes nothing, so it may look before the recovery does.
         if self.random.one_in(4) {
             let shared = Arc::new(SharedDevice::simulated("sim", device.clone()));
@@ -178,10 +182,13 @@ impl Run {
         }
         let opened = Driver::open(&self.reactor, device, self.block_size, model, self.trace.clone()).await;
         let driver: Rc<Driver<P>> = match opened {
+            // What the opening had to destroy is perhaps not destroyed yet.
+            Ok(_) if device.is_cut() => return Ok(Look::Cut(Box::new(before))),
             Ok(driver) => driver,
             Err(_) if device.is_cut() => return Ok(Look::Cut(Box::new(before))),
             Err(trouble) => return Err(format!("open after a cut: {trouble:?}")),
         };
+        no_traces(&*driver.pool, device)?;
         for left in driver.pool.list().into_iter().filter(|listed| listed.name.starts_with(LOOKS)) {
             match driver.pool.delete(&left.name).await {
                 Err(Trouble::Other(error)) if !device.is_cut() => return Err(format!("delete {}: {error}", left.name)),
@@ -220,6 +227,7 @@ impl Run {
             let deleted = driver.pool.delete(&listed.name).await;
             deleted.map_err(|trouble| format!("delete {} at the end: {trouble:?}", listed.name))?;
         }
+        no_traces(&*driver.pool, &device)?;
         let tidy = |trouble| format!("checkpoint at the end: {trouble:?}");
         driver.pool.settle().await;
         driver.pool.checkpoint().await.map_err(tidy)?;
@@ -240,6 +248,17 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// The keys on the device are those of the volumes, and no others.
+pub fn no_traces<P: Pool>(pool: &P, device: &SimulatedDevice) -> Result<(), String> {
+    let keys = pool.list().into_iter().filter_map(|listed| listed.key);
+    let keys: BTreeSet<_> = keys.map(|key| key_of(&key)).collect::<Result<_, _>>()?;
+    let found = found_on(device);
+    if found == keys {
+        return Ok(());
+    }
+    Err(format!("keys {found:?} are on the device, and those of the volumes are {keys:?}"))
 }
 
 /// How a look at a pool ended.

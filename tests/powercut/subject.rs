@@ -59,8 +59,12 @@ pub trait Pool: Sized + 'static {
     /// Bytes that are used, once nothing is being freed.
     fn used(&self) -> u64;
     fn queue(&self, name: &str) -> Outcome<Rc<Self::Queue>>;
-    fn create(&self, name: &str, size: u64) -> impl Future<Output = Outcome<()>>;
-    fn delete(&self, name: &str) -> impl Future<Output = Outcome<()>>;
+    /// With a key, if there is one.
+    fn create(&self, name: &str, size: u64, key: Option<Vec<u8>>) -> impl Future<Output = Outcome<()>>;
+    /// Says whether a key went with it.
+    fn delete(&self, name: &str) -> impl Future<Output = Outcome<bool>>;
+    /// For all that have the key in common.
+    fn replace_key(&self, volume: &str, key: Vec<u8>) -> impl Future<Output = Outcome<()>>;
     fn snapshot(&self, volume: &str, name: &str) -> impl Future<Output = Outcome<()>>;
     fn clone_snapshot(&self, snapshot: &str, name: &str) -> impl Future<Output = Outcome<()>>;
     fn rollback(&self, volume: &str, snapshot: &str) -> impl Future<Output = Outcome<()>>;

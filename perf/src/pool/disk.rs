@@ -124,7 +124,7 @@ fn volume(args: &Args, device: Arc<SharedDevice>, home: &Remote) -> Outcome<Arc<
         None => args.mib << 20,
         Some(_) => pool.info().free_bytes / 64 * 63 / CLUSTER * CLUSTER,
     };
-    Ok(pool.create_volume(NewVolume { name: "v".into(), size, attributes: Vec::new() })?)
+    Ok(pool.create_volume(NewVolume { name: "v".into(), size, attributes: Vec::new(), key: None })?)
 }
 
 /// Writes every block, and makes that durable.

@@ -159,7 +159,7 @@ impl Large {
     }
 
     async fn fill(&self, name: &str, clusters: u64) -> Outcome<()> {
-        let new = NewVolume { name: name.into(), size: clusters * CLUSTER, attributes: Vec::new() };
+        let new = NewVolume { name: name.into(), size: clusters * CLUSTER, attributes: Vec::new(), key: None };
         let queue = self.home().create_volume(new).await?.queue(&self.reactor)?;
         let stride = Stride { bytes: CLUSTER, count: clusters, len: BLOCK as usize };
         fill(&self.reactor, self.home(), &queue, Load::of_zeros, stride).await

@@ -128,7 +128,7 @@ struct Bench {
 
 impl Bench {
     async fn volume(&self) -> Outcome<Rc<VolumeQueue>> {
-        let new = NewVolume { name: "v".into(), size: self.clusters * CLUSTER, attributes: Vec::new() };
+        let new = NewVolume { name: "v".into(), size: self.clusters * CLUSTER, attributes: Vec::new(), key: None };
         Ok(self.home.create_volume(new).await?.queue(&self.reactor)?)
     }
 

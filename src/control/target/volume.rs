@@ -110,7 +110,7 @@ impl Target {
             self.open_added(config).inspect_err(|_| {
                 // Nobody has seen it.
                 match once_free(CLOSE_LIMIT, || in_pool.delete(&name)) {
-                    Ok(()) | Err(PoolError::NotFound { .. }) => {}
+                    Ok(_) | Err(PoolError::NotFound { .. }) => {}
                     Err(e) => warn!("pool {pool}: volume {name} was made for nothing, and cannot be deleted: {e}"),
                 }
             })
@@ -135,7 +135,7 @@ impl Target {
             let closed = self.state().disks.set_offline(name, "its volume is being deleted".to_owned());
             drop(closed);
             match once_free(CLOSE_LIMIT, || pool.delete(name)) {
-                Ok(()) | Err(PoolError::NotFound { .. }) => Ok(Changed::new(Removed { removed: name.clone() })),
+                Ok(_) | Err(PoolError::NotFound { .. }) => Ok(Changed::new(Removed { removed: name.clone() })),
                 Err(e) => {
                     self.state().disks.set_offline(name, format!("its volume could not be deleted: {e}"));
                     Err(e.into())

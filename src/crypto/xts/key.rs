@@ -24,6 +24,15 @@ use super::vaes;
 use crate::crypto::scrub::scrub;
 use crate::memory::Segment;
 
+/// Both halves of a key, not expanded: the data key, then the tweak key (Key1 and Key2 of IEEE 1619-2018).
+pub struct XtsKeyBytes(pub [u8; 64]);
+
+impl Default for XtsKeyBytes {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
+
 /// Why a key was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {

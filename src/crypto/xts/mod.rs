@@ -32,6 +32,6 @@ mod vaes;
 mod vector;
 
 pub use kernel::{Kernel, UnknownKernel};
-pub use key::{KeyError, XtsKey};
+pub use key::{KeyError, XtsKey, XtsKeyBytes};
 pub use sector::{SectorSize, SectorSizeError, Tweak};
 pub use span::prefetch_ahead;

@@ -151,6 +151,23 @@ impl Cache {
         }
     }
 
+    /// All that sectors may hold after a power cut: each version of each sector that is not nothing but zeros.
+    pub(super) fn each_possible(&self, mut each: impl FnMut(u64, &[u8])) {
+        for shard in &self.shards {
+            for (number, page) in &lock(shard).pages {
+                let durable = [Version { bytes: page.now.clone(), sectors: u8::MAX, write: 0 }];
+                let versions = if page.was.is_empty() { &durable[..] } else { &page.was };
+                for (bytes, sectors) in
+                    versions.iter().filter_map(|version| Some((version.bytes.as_ref()?, version.sectors)))
+                {
+                    for sector in (0..PAGE / SECTOR).filter(|sector| sectors & (1 << sector) != 0) {
+                        each(number * PAGE as u64 + (sector * SECTOR) as u64, &bytes[sector * SECTOR..][..SECTOR]);
+                    }
+                }
+            }
+        }
+    }
+
     /// Pages that take memory.
     pub(super) fn pages_kept(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).pages.len()).sum()
@@ -373,6 +390,25 @@ mod tests {
         write(&cache, 2, 0, 2, 512);
         cache.flush(&Completed { next: 3, in_flight: vec![1] });
         assert_eq!(possible(&cache, 0), [2]);
+    }
+
+    #[test]
+    fn possible_sectors_are_those_that_a_cut_may_leave() {
+        let cache = Cache::default();
+        let found = |cache: &Cache| {
+            let mut found = Vec::new();
+            cache.each_possible(|at, sector| found.extend((sector[0] != 0).then_some((at, sector[0]))));
+            found.sort_unstable();
+            found
+        };
+        write(&cache, 1, 0, 1, 1024);
+        cache.flush(&ALL);
+        write(&cache, 2, 512, 2, 512);
+        assert_eq!(found(&cache), [(0, 1), (512, 1), (512, 2)]);
+        cache.write(3, 0, Content::Zeros(1024));
+        assert_eq!(found(&cache), [(0, 1), (512, 1), (512, 2)]);
+        cache.flush(&ALL);
+        assert_eq!(found(&cache), []);
     }
 
     #[test]

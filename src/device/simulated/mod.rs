@@ -25,7 +25,7 @@ use crate::reactor::yield_now;
 
 use super::{ByteRange, Device, DeviceInfo, Extent, IoError, Zeroes, check_range};
 
-use cache::{Cache, Completed, Content, PAGE};
+use cache::{Cache, Completed, Content, PAGE, SECTOR};
 use cut::Fate;
 use record::Entry;
 
@@ -171,6 +171,19 @@ impl SimulatedDevice {
     /// How many flushes there were.
     pub fn flushes(&self) -> u64 {
         self.0.flushes.load(Ordering::Relaxed)
+    }
+
+    /// Shows all that sectors may hold if the power goes now: where they start, and each version that is durable or not superseded durably. What is
+    /// on its way belongs to it. Sectors of zeros may be left out.
+    pub fn each_possible_sector(&self, mut each: impl FnMut(u64, &[u8])) {
+        for entry in self.0.in_flight().commands.values().flatten() {
+            if let Entry::Write { at, data } = entry {
+                for (sector, bytes) in data.chunks(SECTOR).enumerate() {
+                    each(at + (sector * SECTOR) as u64, bytes);
+                }
+            }
+        }
+        self.0.cache.each_possible(each);
     }
 
     /// Bytes of memory that the pages take.

@@ -3,7 +3,7 @@
 use super::FormatError;
 use super::error::FeatureBits;
 
-/// The features that a pool uses. Version 1 has none yet.
+/// The features that a pool uses. A new pool uses none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// Who does not know them cannot read the pool.
@@ -15,8 +15,16 @@ pub struct Features {
 }
 
 impl Features {
+    /// Incompatible: the superblock names clusters of key slots, and volume records may name slots.
+    pub const KEYS: u64 = 1;
+
     /// What this version knows.
-    pub const KNOWN: Self = Self { incompatible: 0, read_only: 0, compatible: 0 };
+    pub const KNOWN: Self = Self { incompatible: Self::KEYS, read_only: 0, compatible: 0 };
+
+    /// Whether the pool may have keys.
+    pub fn has_keys(&self) -> bool {
+        self.incompatible & Self::KEYS != 0
+    }
 
     /// The features as this version has to see them: without the compatible ones that it does not know.
     pub(super) fn understood(self) -> Result<Self, FormatError> {

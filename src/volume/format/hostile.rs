@@ -54,6 +54,7 @@ fn superblock() -> Superblock {
         journal: JournalArea::usual(1 << 16),
         start: JournalStart { block: 0, sequence: 1 },
         catalog: PagePointer::to(PageNumber(1 << 19), b""),
+        key_clusters: Vec::new(),
         next_volume: VolumeId(3),
         is_clean: false,
         created_at: 1,
@@ -106,7 +107,8 @@ fn mutated_superblocks_are_refused_or_mean_what_they_say() {
 fn mutated_record_pages_are_refused_or_mean_what_they_say() {
     let mut random = Random(9);
     let mut good = [0; PAGE];
-    catalog::encode(&mut good, &[testing::volume(3, "a"), testing::snapshot(9, "b"), testing::volume(11, "c")]);
+    let with_key = VolumeRecord { key: KeySlot::numbered(77), ..testing::volume(11, "c") };
+    catalog::encode(&mut good, &[testing::volume(3, "a"), testing::snapshot(9, "b"), with_key]);
     for _ in 0..TRIES {
         let mut bytes = good;
         mutate(&mut bytes, &mut random);

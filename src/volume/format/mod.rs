@@ -12,6 +12,7 @@ mod features;
 #[cfg(test)]
 mod hostile;
 mod journal;
+mod key;
 pub mod leaf;
 pub mod node;
 mod owner;
@@ -27,6 +28,7 @@ pub use block::{BlockStamp, BlockWriter, Records, WORDS_PER_BLOCK, read_block};
 pub use error::{FeatureBits, FormatError};
 pub use features::Features;
 pub use journal::Record;
+pub use key::{COPY, KeyCopy, KeySlot, LONGEST_KEY, MOST_KEY_CLUSTERS, SLOTS_PER_CLUSTER, SealedKey};
 pub use owner::{LONGEST_HOST, Owner};
 pub use pointer::PagePointer;
 pub use record::{

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use super::page::first_set;
 use super::pointer::StoredPointer;
-use super::{FormatError, PagePointer};
+use super::{FormatError, KeySlot, PagePointer};
 use crate::volume::units::{LARGEST_VOLUME, ROOTS_PER_VOLUME, VolumeId};
 
 /// Bytes in a record.
@@ -44,8 +44,10 @@ struct StoredRecord {
     roots: [StoredPointer; ROOTS_PER_VOLUME],
     /// Zeros follow the attributes.
     attributes: [u8; MOST_ATTRIBUTES],
+    /// The slot of its key; 0 = none.
+    key: le::U32,
     /// Zero.
-    reserved: [u8; 88],
+    reserved: [u8; 84],
 }
 const _: () = assert!(size_of::<StoredRecord>() == RECORD);
 
@@ -80,6 +82,8 @@ pub struct VolumeRecord {
     pub roots: [PagePointer; ROOTS_PER_VOLUME],
     /// Whatever the layers above keep with it: at most [`MOST_ATTRIBUTES`] bytes.
     pub attributes: Vec<u8>,
+    /// Where its key is, which it has in common with its snapshots and what was cloned from them.
+    pub key: Option<KeySlot>,
 }
 
 /// Whether it may be the name of a volume, or of a snapshot among those of its volume: 1 to 64 of letters, digits, `-`, `_` and `.`.
@@ -129,6 +133,7 @@ impl VolumeRecord {
         stored.name[..self.name.len()].copy_from_slice(self.name.as_bytes());
         stored.roots = self.roots.map(|root| root.store());
         stored.attributes[..self.attributes.len()].copy_from_slice(&self.attributes);
+        stored.key = self.key.map_or(0, KeySlot::number).into();
         place.copy_from_slice(stored.as_bytes());
     }
 
@@ -153,6 +158,7 @@ impl VolumeRecord {
             name: stored.name()?,
             roots: stored.roots()?,
             attributes: stored.attributes()?,
+            key: stored.key()?,
         };
         if let Some(at) = first_set(&stored.reserved) {
             return Err(FormatError::wrong(OBJECT, RECORD - stored.reserved.len() + at, "reserved bytes are not zero"));
@@ -219,6 +225,17 @@ impl StoredRecord {
         let len = usize::from(self.attributes_len.get());
         Ok(filled(&self.attributes, len, 6, offset_of!(StoredRecord, attributes), "attributes")?.to_vec())
     }
+
+    fn key(&self) -> Result<Option<KeySlot>, FormatError> {
+        match (self.key.get(), KeySlot::numbered(self.key.get())) {
+            (0, _) => Ok(None),
+            (_, Some(slot)) => Ok(Some(slot)),
+            (number, None) => {
+                let what = format!("no pool has a key slot {number}");
+                Err(FormatError::wrong(OBJECT, offset_of!(StoredRecord, key), what))
+            }
+        }
+    }
 }
 
 /// The first `len` bytes of the area, if it has so many and the rest is zero. The length is stored at `len_at`, the area at `at`.
@@ -249,7 +266,7 @@ mod tests {
             && offset_of!(StoredRecord, name) == 32
             && offset_of!(StoredRecord, roots) == 168
             && offset_of!(StoredRecord, attributes) == 424
-            && offset_of!(StoredRecord, reserved) == 936
+            && offset_of!(StoredRecord, key) == 936
     );
 
     fn stored(record: &VolumeRecord) -> [u8; RECORD] {
@@ -265,6 +282,7 @@ mod tests {
         largest.size = LARGEST_VOLUME;
         largest.attributes = vec![0xff; MOST_ATTRIBUTES];
         largest.flags = VolumeRecord::DAMAGED;
+        largest.key = KeySlot::numbered(8192);
         let mut smallest = testing::volume(1, "a");
         smallest.size = SIZE_UNIT;
         smallest.attributes.clear();
@@ -277,7 +295,7 @@ mod tests {
     #[test]
     fn each_wrong_field_is_refused_at_its_byte() {
         let good = stored(&testing::volume(7, "data"));
-        let wrong: [(usize, &[u8], usize); 19] = [
+        let wrong: [(usize, &[u8], usize); 21] = [
             (0, &[0], 4),                   // a free place that is not empty
             (4, &[3], 4),                   // kind
             (4, &[0], 4),                   // kind
@@ -296,6 +314,8 @@ mod tests {
             (32, &[0xff], 32),              // name
             (40, b"x", 40),                 // behind the name
             (168 + 28, &[1], 196),          // a root pointer
+            (936, &[1, 0x20], 936),         // key slot 8193
+            (940, &[1], 940),               // reserved
             (1023, &[1], 1023),             // reserved
         ];
         for (at, bytes, named) in wrong {

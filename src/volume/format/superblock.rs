@@ -1,8 +1,10 @@
 //! The superblock: the one page that says what everything else is. There are two, written in turn and never both; the valid one with the
 //! higher generation counts.
 //!
-//! All that it holds lies in its first 512 bytes, and the rest is zero. A device writes a sector of 512 bytes whole or not at all, so the power
-//! cut that hits a superblock's write leaves the old one or the new one. One that is neither was damaged.
+//! All that changes from one to the next lies in its first 512 bytes. A device writes a sector of 512 bytes whole or not at all, so the power
+//! cut that hits a superblock's write leaves the old one or the new one. One that is neither was damaged. The exception is the second sector, which
+//! names the clusters of key slots: it changes only when such a cluster is added. A cut may then leave a mixture, which the checksum shows, and the
+//! other superblock counts.
 
 use uuid::Uuid;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -10,7 +12,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 use super::owner::StoredOwner;
 use super::page::{is_sealed, page, page_mut, seal};
 use super::pointer::StoredPointer;
-use super::{Features, FormatError, JournalArea, JournalStart, Owner, PagePointer, VERSION};
+use super::{Features, FormatError, JournalArea, JournalStart, MOST_KEY_CLUSTERS, Owner, PagePointer, VERSION};
 use crate::volume::units::{BLOCKS_PER_CLUSTER, ClusterId, PAGE, PageNumber, VolumeId};
 
 const MAGIC: [u8; 8] = *b"SRoomPl\0";
@@ -18,6 +20,7 @@ const MAGIC: [u8; 8] = *b"SRoomPl\0";
 const CLEAN: u32 = 1;
 const OBJECT: &str = "superblock";
 const CHECKSUM_AT: usize = 12;
+const KEYS_AT: usize = 512;
 
 /// A superblock as it is stored. The first 16 bytes are the same in all versions.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -46,10 +49,14 @@ struct StoredSuperblock {
     reserved: le::U32,
     owner: StoredOwner,
     /// Zero. A compatible feature may use it, so it is not looked at.
-    rest: [u8; PAGE - 240],
+    rest: [u8; KEYS_AT - 240],
+    /// Of the feature [`Features::KEYS`]: zeros follow the clusters.
+    key_clusters: [le::U32; MOST_KEY_CLUSTERS],
+    /// Zero, and not looked at either.
+    end: [u8; PAGE - KEYS_AT - 4 * MOST_KEY_CLUSTERS],
 }
 const _: () = assert!(size_of::<StoredSuperblock>() == PAGE);
-const _: () = assert!(std::mem::offset_of!(StoredSuperblock, rest) <= 512);
+const _: () = assert!(std::mem::offset_of!(StoredSuperblock, key_clusters) == KEYS_AT);
 const _: () = assert!(std::mem::offset_of!(StoredSuperblock, checksum) == CHECKSUM_AT);
 
 /// What a superblock says.
@@ -71,6 +78,9 @@ pub struct Superblock {
     pub start: JournalStart,
     /// The root page of the catalog.
     pub catalog: PagePointer,
+    /// Clusters of key slots, of which there are some only with the feature [`Features::KEYS`]. A slot's number counts on from one to the next, so
+    /// they never leave this list.
+    pub key_clusters: Vec<ClusterId>,
     /// The number that the next volume or snapshot gets.
     pub next_volume: VolumeId,
     /// The pool was closed, and nothing is to be replayed.
@@ -105,8 +115,9 @@ impl Superblock {
     /// Writes the superblock.
     ///
     /// # Panics
-    /// If the buffer is not a page.
+    /// If the buffer is not a page, or there are more clusters of key slots than it has room for.
     pub fn encode(&self, bytes: &mut [u8]) {
+        debug_assert!(self.key_clusters.is_empty() || self.features.has_keys());
         let bytes = page_mut(bytes);
         let mut stored = StoredSuperblock::new_zeroed();
         stored.magic = MAGIC;
@@ -128,6 +139,9 @@ impl Superblock {
         stored.state = if self.is_clean { CLEAN } else { 0 }.into();
         if let Some(owner) = &self.owner {
             stored.owner = owner.store();
+        }
+        for (place, cluster) in stored.key_clusters[..self.key_clusters.len()].iter_mut().zip(&self.key_clusters) {
+            *place = cluster.0.into();
         }
         bytes.copy_from_slice(stored.as_bytes());
         seal(bytes, CHECKSUM_AT);
@@ -196,6 +210,12 @@ impl Superblock {
         if !self.catalog.is_none() && !self.is_metadata(self.catalog.page) {
             return wrong(96, "the catalog lies outside of the clusters for metadata");
         }
+        for (index, cluster) in self.key_clusters.iter().enumerate() {
+            if !self.is_data(*cluster) || self.key_clusters[..index].contains(cluster) {
+                let what = format!("cluster {} cannot hold keys", cluster.0);
+                return Err(FormatError::wrong(OBJECT, KEYS_AT + 4 * index, what));
+            }
+        }
         Ok(())
     }
 }
@@ -220,11 +240,22 @@ impl StoredSuperblock {
             journal: JournalArea { first: ClusterId(self.journal_first.get()), blocks: self.journal_blocks.get() },
             start: JournalStart { block: self.start_block.get(), sequence: self.start_sequence.get() },
             catalog: PagePointer::load(&self.catalog, OBJECT).map_err(|error| error.further(96))?,
+            key_clusters: if features.has_keys() { self.key_clusters()? } else { Vec::new() },
             next_volume: VolumeId(self.next_volume.get()),
             is_clean: self.state.get() & CLEAN != 0,
             created_at: self.created_at.get(),
             owner: Owner::load(&self.owner, OBJECT).map_err(|error| error.further(128))?,
         })
+    }
+
+    fn key_clusters(&self) -> Result<Vec<ClusterId>, FormatError> {
+        let used = self.key_clusters.iter().position(|cluster| cluster.get() == 0).unwrap_or(MOST_KEY_CLUSTERS);
+        let (used, rest) = self.key_clusters.split_at(used);
+        if let Some(more) = rest.iter().position(|cluster| cluster.get() != 0) {
+            let at = KEYS_AT + 4 * (used.len() + more);
+            return Err(FormatError::wrong(OBJECT, at, "a cluster of keys stands behind the last one"));
+        }
+        Ok(used.iter().map(|cluster| ClusterId(cluster.get())).collect())
     }
 }
 

@@ -28,6 +28,7 @@ fn superblock(generation: u64) -> Superblock {
         journal: JournalArea::usual(4096),
         start: JournalStart { block: 17, sequence: 900 },
         catalog: PagePointer::to(PageNumber(5000), b"catalog"),
+        key_clusters: Vec::new(),
         next_volume: VolumeId(12),
         is_clean: false,
         created_at: 1_790_000_000,
@@ -54,6 +55,44 @@ fn superblocks_come_back() {
     let fresh = Superblock { owner: None, is_clean: true, catalog: PagePointer::NONE, ..superblock(0) };
     for superblock in [superblock(8), superblock(u64::MAX), fresh] {
         assert_eq!(Superblock::decode(&stored(&superblock)), Ok(superblock));
+    }
+}
+
+/// One with clusters of key slots.
+fn with_keys(clusters: impl IntoIterator<Item = u32>) -> Superblock {
+    let features = Features { incompatible: Features::KEYS, ..Features::default() };
+    Superblock { features, key_clusters: clusters.into_iter().map(ClusterId).collect(), ..superblock(8) }
+}
+
+#[test]
+fn clusters_of_keys_come_back_and_are_checked() {
+    for superblock in [with_keys([]), with_keys([4095]), with_keys(100..228)] {
+        assert_eq!(Superblock::decode(&stored(&superblock)), Ok(superblock));
+    }
+    let wrong: [(usize, &[u8], usize); 5] = [
+        (512, &[17, 0], 512),    // in the journal
+        (512, &[0, 0x10], 512),  // behind the device
+        (516, &[100, 0], 516),   // the first one again
+        (512, &[0, 0], 516),     // none, and then one
+        (1020, &[200, 0], 1020), // one behind the last
+    ];
+    for (at, bytes, named) in wrong {
+        match Superblock::decode(&changed(&with_keys([100, 101]), at, bytes)) {
+            Err(FormatError::Wrong { at: place, .. }) => assert_eq!(place, named, "bytes {bytes:?} at {at}"),
+            other => panic!("bytes {bytes:?} at {at}: {other:?}"),
+        }
+    }
+    // Without the feature nobody looks there.
+    assert_eq!(Superblock::decode(&changed(&superblock(8), 512, &[17])), Ok(superblock(8)));
+}
+
+/// A cut while the list changes leaves the one or the other superblock.
+#[test]
+fn a_torn_change_of_the_clusters_leaves_the_other_superblock() {
+    let old = stored(&Superblock { generation: 6, ..with_keys([]) });
+    let (new, other) = (stored(&with_keys([100])), stored(&Superblock { generation: 7, ..with_keys([]) }));
+    for torn in [[&old[..512], &new[512..]].concat(), [&new[..512], &old[512..]].concat()] {
+        assert_eq!(Superblock::newest(&torn, &other).map(|superblock| superblock.generation), Ok(7));
     }
 }
 
@@ -101,8 +140,8 @@ fn each_wrong_field_is_refused_at_its_byte() {
 fn later_versions_and_unknown_features_are_refused_by_name() {
     let later = changed(&superblock(8), 8, &[2]);
     assert_eq!(Superblock::decode(&later), Err(FormatError::Version(2)));
-    let incompatible = Superblock::decode(&changed(&superblock(8), 16, &[0b1001])).unwrap_err();
-    assert!(incompatible.to_string().contains("incompatible: bits 0, 3"), "{incompatible}");
+    let incompatible = Superblock::decode(&changed(&superblock(8), 16, &[0b1010])).unwrap_err();
+    assert!(incompatible.to_string().contains("incompatible: bits 1, 3"), "{incompatible}");
 
     let read_only = Superblock::decode(&changed(&superblock(8), 24, &[0b10])).unwrap();
     let refusal = read_only.features.check_writable().unwrap_err();
@@ -138,7 +177,7 @@ fn without_a_valid_superblock_the_more_telling_error_comes() {
 fn superblock_of_a_later_version_refuses_the_pool_even_beside_a_valid_one() {
     let (a, b) = (stored(&superblock(8)), changed(&superblock(9), 8, &[2]));
     assert_eq!(Superblock::newest(&a, &b), Err(FormatError::Version(2)));
-    let b = changed(&superblock(9), 16, &[1]);
+    let b = changed(&superblock(9), 16, &[2]);
     assert!(matches!(Superblock::newest(&a, &b), Err(FormatError::Features(_))));
 }
 

@@ -17,6 +17,7 @@ pub fn volume(id: u32, name: &str) -> VolumeRecord {
         name: name.to_owned(),
         roots,
         attributes: vec![1, 2, 3],
+        key: None,
     }
 }
 

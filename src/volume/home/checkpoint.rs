@@ -133,11 +133,11 @@ impl Home {
     /// Writes the superblock in the other place, durably.
     pub(super) async fn write_superblock(&self, mut superblock: Superblock) -> Result<(), IoError> {
         superblock.generation += 1;
-        let mut buffer = self.memory.superblock.take();
+        let mut buffer = self.memory.page.take();
         superblock.encode(&mut buffer[..PAGE]);
         let device = &self.seat.device;
         let written = write_whole(device, superblock.page().byte(), &mut buffer, 0..PAGE).await;
-        self.memory.superblock.set(buffer);
+        self.memory.page.set(buffer);
         written?;
         device.flush().await?;
         self.pool.generation.store(superblock.generation, Ordering::Relaxed);

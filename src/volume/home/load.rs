@@ -26,6 +26,7 @@ use super::super::space::{MetadataBudget, PageAllocator, Space};
 use super::super::units::{BRANCHES_PER_ROOT, CLUSTER, PAGE, PageNumber, VolumeId};
 use super::catalog::Catalog;
 use super::journal::{self, Journal};
+use super::keys::{KeySlots, Survey};
 use super::nodes::{Nodes, Page, Reader, pointers_in};
 use super::structure::{self, Change};
 use super::{Home, Memory, owner, root_pages, tally};
@@ -36,6 +37,9 @@ pub(in crate::volume) struct Contents {
     pub(in crate::volume) superblock: Superblock,
     pages: PageAllocator,
     catalog: Catalog,
+    keys: KeySlots,
+    /// What a crash has left in the slots of keys.
+    pub(in crate::volume) leftover_keys: usize,
     /// The block after the last that was replayed.
     head: JournalStart,
     next_volume: VolumeId,
@@ -70,7 +74,8 @@ impl Home {
     }
 
     async fn begin(reactor: &Reactor, contents: Contents) -> Result<Rc<Self>, PoolError> {
-        let Contents { pool, mut superblock, pages, catalog, head, next_volume, damage, is_changed, .. } = contents;
+        let Contents { pool, mut superblock, pages, catalog, keys, head, next_volume, damage, is_changed, .. } =
+            contents;
         for what in &damage {
             tracing::error!("pool {}: {what}", pool.name());
         }
@@ -89,6 +94,7 @@ impl Home {
             superblock: RefCell::new(superblock.clone()),
             pages: RefCell::new(pages),
             catalog: RefCell::new(catalog),
+            keys: RefCell::new(keys),
             next_volume: Cell::new(next_volume),
             stored: Cell::new(0),
             is_half_stored: Cell::new(false),
@@ -106,6 +112,11 @@ impl Home {
             false => home.write_superblock(superblock).await,
         };
         stored.map_err(|source| home.failed("write the superblock", source))?;
+        // Not before: a deletion that the journal tells of may have been in the device's cache only.
+        let settled = home.settle_keys(&home.changing.lock().await).await;
+        if let Err(error) = settled {
+            tracing::error!("pool {}: key slots cannot be written: {error}", home.pool.name());
+        }
         Ok(home)
     }
 }
@@ -147,9 +158,9 @@ impl Contents {
         loaded
     }
 
-    /// Clusters that superblocks, journal and pages of metadata have.
+    /// Clusters that superblocks, journal, key slots and pages of metadata have.
     pub(in crate::volume) fn metadata_clusters(&self) -> u32 {
-        self.superblock.journal.end().0 + self.pages.clusters()
+        self.superblock.journal.end().0 + self.pages.clusters() + self.superblock.key_clusters.len() as u32
     }
 
     async fn load_into(
@@ -196,9 +207,11 @@ impl Contents {
             while demolition.step(&Uncounted, &mut remains) {}
             pool.free_nodes(remains);
         }
-        let nodes = tally::derive(pool, &allocator, &mut damage).await + catalog.nodes();
+        let nodes = tally::derive(pool, &allocator, &superblock, &mut damage).await + catalog.nodes();
         let budget = MetadataBudget::new(nodes, allocator.pages_in_use(), allocator.clusters(), &pool.space);
         assert!(pool.budget.set(budget).is_ok(), "a pool is loaded once");
+        let keys = KeySlots::read(&reader).await;
+        let leftover_keys = read_keys(pool, &keys, &mut damage);
         let is_changed = replayed > 0 || !damage.is_empty() || superblock.catalog.is_none();
         let next_volume = last;
         Ok(Self {
@@ -206,6 +219,8 @@ impl Contents {
             superblock,
             pages: allocator,
             catalog,
+            keys,
+            leftover_keys,
             head,
             next_volume,
             damage,
@@ -213,6 +228,22 @@ impl Contents {
             replayed,
         })
     }
+}
+
+/// Gives each lineage its key; how much a crash has left in the slots.
+fn read_keys(pool: &Pool, keys: &KeySlots, damage: &mut Vec<String>) -> usize {
+    let named = pool.named_slots();
+    // The journal may tell of some that were deleted later.
+    pool.lineages.keep(&named);
+    for (slot, lineage) in pool.lineages.list() {
+        match keys.key(slot) {
+            Ok(key) => lineage.set(key),
+            Err(why) => lineage.lose(why),
+        }
+    }
+    let Survey { damage: mut found, leftovers } = keys.survey(&named);
+    damage.append(&mut found);
+    leftovers
 }
 
 async fn read_superblock(name: &str, reactor: &Reactor, device: &DeviceHandle) -> Result<Superblock, PoolError> {

@@ -63,6 +63,7 @@ impl Home {
             journal,
             start: JournalStart { block: 0, sequence: 1 },
             catalog: PagePointer::NONE,
+            key_clusters: Vec::new(),
             next_volume: VolumeId(1),
             is_clean: true,
             created_at: now(),

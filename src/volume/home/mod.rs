@@ -9,7 +9,7 @@
 //! | cycles, tidiness (`cycle.rs`) | make what was let go usable again |
 //! | demolitions (`cycle.rs`) | take apart what was deleted |
 //!
-//! and by calls of control threads (`operations.rs`, `look.rs`). Two locks order them: `changing` for the structure of the pool, taken first, and
+//! and by calls of control threads (`operations.rs`, `look.rs`, `keys.rs`). Two locks order them: `changing` for the structure of the pool, taken first, and
 //! `committing` for the journal.
 
 mod catalog;
@@ -17,6 +17,7 @@ mod checkpoint;
 mod commit;
 mod cycle;
 mod journal;
+mod keys;
 mod load;
 mod lock;
 mod look;
@@ -49,12 +50,13 @@ use super::units::{BRANCHES_PER_ROOT, CLUSTER, PAGE, VolumeId};
 
 use catalog::Catalog;
 use journal::{Batch, Journal};
+use keys::KeySlots;
 use lock::Lock;
 
 pub(super) use load::Contents;
 pub use look::Usage;
 pub use make::FormatOptions;
-pub use operations::{Difference, NewVolume, Shrink};
+pub use operations::{Deleted, Difference, NewVolume, Shrink};
 
 thread_local! {
     /// The pools whose home this reactor is.
@@ -73,6 +75,7 @@ pub struct Home {
     superblock: RefCell<Superblock>,
     pages: RefCell<PageAllocator>,
     catalog: RefCell<Catalog>,
+    keys: RefCell<KeySlots>,
     next_volume: Cell<VolumeId>,
     /// The number of the last checkpoint; nodes remember in which they were stored.
     stored: Cell<u64>,
@@ -95,16 +98,16 @@ struct Memory {
     journal: Cell<Buffer>,
     /// For who has the lock `changing`.
     metadata: Cell<Buffer>,
-    /// The same.
-    superblock: Cell<Buffer>,
+    /// The same: for a superblock, or a page of key slots.
+    page: Cell<Buffer>,
 }
 
 impl Memory {
     async fn new(reactor: &Reactor) -> Self {
         let take = |bytes| reactor.buffers().take(bytes);
         let (journal, metadata) = (take(WRITTEN_TOGETHER).await, take(WRITTEN_TOGETHER).await);
-        let superblock = take(PAGE).await;
-        Self { journal: Cell::new(journal), metadata: Cell::new(metadata), superblock: Cell::new(superblock) }
+        let page = take(PAGE).await;
+        Self { journal: Cell::new(journal), metadata: Cell::new(metadata), page: Cell::new(page) }
     }
 }
 
@@ -178,9 +181,9 @@ impl Home {
         Ok(u64::from(clusters) * CLUSTER)
     }
 
-    /// Brings volumes back of which something is lost; gives their names.
+    /// Brings volumes back of whose maps something is lost; gives their names. A lost key cannot be brought back.
     pub(super) async fn bring_back(&self) -> Result<Vec<String>, PoolError> {
-        let offline: Vec<_> = self.volumes().into_iter().filter(|volume| volume.offline().is_some()).collect();
+        let offline: Vec<_> = self.volumes().into_iter().filter(|volume| volume.damage().is_some()).collect();
         offline.iter().for_each(|volume| volume.bring_back());
         self.checkpoint().await?;
         Ok(offline.iter().map(|volume| volume.name()).collect())
@@ -193,6 +196,7 @@ impl Home {
             return Err(PoolError::InUse { pool, name, remedy: "close what uses it first" });
         }
         let changing = self.changing.lock().await;
+        self.settle_failed_keys(&changing).await;
         let stored = self
             .checkpoint_with(|superblock| {
                 superblock.is_clean = true;

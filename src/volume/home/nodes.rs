@@ -93,7 +93,13 @@ impl Reader<'_> {
         }
     }
 
-    async fn try_to_read(&self, page: u64, buffer: &mut crate::memory::Buffer, len: usize) -> Result<(), IoError> {
+    /// Reads from a page on, trying a few times.
+    pub(super) async fn try_to_read(
+        &self,
+        page: u64,
+        buffer: &mut crate::memory::Buffer,
+        len: usize,
+    ) -> Result<(), IoError> {
         let mut outcome = Ok(());
         for _ in 0..TRIES {
             outcome = read_whole(self.device, PageNumber(page).byte(), buffer, 0..len).await;

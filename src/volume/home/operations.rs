@@ -1,4 +1,4 @@
-//! What operators do with a pool: create, snapshot, clone, roll back, resize, delete.
+//! What operators do with a pool: create, snapshot, clone, roll back, resize, delete. (Replacing a key is in `keys.rs`.)
 //!
 //! Each is one change of structure: decided and checked with the lock `changing` held, made in a commit ([`Home::change`]), and answered when
 //! that commit is durable. A snapshot pauses the writes of its volume for the moment in which its root is forked; what is dirty is committed
@@ -11,7 +11,7 @@ use crate::device::{ByteRange, IoError};
 
 use super::super::entry::{SNAPSHOT_SIGN, Volume, VolumeInfo};
 use super::super::error::PoolError;
-use super::super::format::{LONGEST_NAME, MOST_ATTRIBUTES, Record, VolumeKind, VolumeRecord, is_name};
+use super::super::format::{KeySlot, LONGEST_NAME, MOST_ATTRIBUTES, Record, VolumeKind, VolumeRecord, is_name};
 use super::super::map::Remains;
 use super::super::units::{BLOCK, LARGEST_VOLUME, VolumeId};
 use super::Home;
@@ -28,6 +28,15 @@ pub struct NewVolume {
     pub size: u64,
     /// What the layers above want kept with it.
     pub attributes: Vec<u8>,
+    /// A sealed key to be kept with it, with its snapshots and with what is cloned from them: up to [`super::super::format::LONGEST_KEY`] bytes.
+    pub key: Option<Vec<u8>>,
+}
+
+/// What went with a volume or snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// It was the last one with its key, which is on the device no more.
+    pub destroyed_key: bool,
 }
 
 /// Whether a volume may get smaller.
@@ -54,8 +63,15 @@ impl Home {
         let changing = self.changing.lock().await;
         self.check_name(&new.name)?;
         self.check_new(&new.name, new.size, &new.attributes)?;
-        let NewVolume { name, size, attributes } = new;
-        let record = self.new_record(VolumeKind::Volume, VolumeId::NOBODY, name, size, attributes)?;
+        new.key.as_deref().map_or(Ok(()), |key| self.check_key(key))?;
+        let NewVolume { name, size, attributes, key } = new;
+        let (mut record, pages) =
+            self.new_record(VolumeKind::Volume, VolumeId::NOBODY, name, size, attributes, None)?;
+        if let Some(key) = key {
+            // Durable before the record that names it.
+            let slot = self.add_key(&changing, key).await;
+            record.key = Some(slot.inspect_err(|_| self.pool.budget().dismiss(pages))?);
+        }
         self.change(&changing, None, |pool| {
             structure::create(pool, &record);
             (Record::Create(Box::new(record.clone())), None)
@@ -73,7 +89,8 @@ impl Home {
         let size = source.size().load(Ordering::Acquire);
         let attributes = source.attributes();
         self.check_new(&name, size, &attributes)?;
-        let record = self.new_record(VolumeKind::Snapshot, source.id(), name, size, attributes)?;
+        let key = source.key_slot();
+        let (record, _) = self.new_record(VolumeKind::Snapshot, source.id(), name, size, attributes, key)?;
         self.fork(&changing, &source, record).await.map(|snapshot| snapshot.info())
     }
 
@@ -85,7 +102,8 @@ impl Home {
         let size = source.size().load(Ordering::Acquire);
         let attributes = source.attributes();
         self.check_new(name, size, &attributes)?;
-        let record = self.new_record(VolumeKind::Volume, source.id(), name.to_owned(), size, attributes)?;
+        let (name, key) = (name.to_owned(), source.key_slot());
+        let (record, _) = self.new_record(VolumeKind::Volume, source.id(), name, size, attributes, key)?;
         self.fork(&changing, &source, record).await
     }
 
@@ -151,8 +169,9 @@ impl Home {
         if has_room { Ok(size) } else { Err(PoolError::NoSpace { pool: self.pool.name().to_owned() }) }
     }
 
-    /// Deletes a volume that nobody uses, or a snapshot. Its space is freed in the background.
-    pub async fn delete(&self, name: &str) -> Result<(), PoolError> {
+    /// Deletes a volume that nobody uses, or a snapshot. Its space is freed in the background. The key goes with the last one that has it: if the device
+    /// fails in that, the volume is deleted and the error says so; the key is then destroyed when the pool is closed or opened.
+    pub async fn delete(&self, name: &str) -> Result<Deleted, PoolError> {
         let changing = self.changing.lock().await;
         let volume = self.pool.volume(name)?;
         if volume.queues() > 0 {
@@ -165,7 +184,13 @@ impl Home {
             pool.budget().dismiss(super::root_pages(volume.size().load(Ordering::Acquire)));
             (Record::Delete { volume: volume.id() }, left)
         })
-        .await
+        .await?;
+        let last_of = volume.key_slot().filter(|slot| !self.pool.named_slots().contains(slot));
+        if let Some(slot) = last_of {
+            let destroyed = self.destroy_key(&changing, slot).await;
+            destroyed.map_err(|source| self.failed("destroy the key of what was deleted", source))?;
+        }
+        Ok(Deleted { destroyed_key: last_of.is_some() })
     }
 
     /// Keeps other attributes with a volume.
@@ -273,7 +298,7 @@ impl Home {
             .invalid(format!("{} bytes of attributes are too many; {MOST_ATTRIBUTES} can be kept", attributes.len())))
     }
 
-    /// A record for something new; space for its pages is kept from now on.
+    /// A record for something new, and how many pages it needs; space for them is kept from now on.
     fn new_record(
         &self,
         kind: VolumeKind,
@@ -281,14 +306,15 @@ impl Home {
         name: String,
         size: u64,
         attributes: Vec<u8>,
-    ) -> Result<VolumeRecord, PoolError> {
+        key: Option<KeySlot>,
+    ) -> Result<(VolumeRecord, u32), PoolError> {
         let pages = super::root_pages(size) + self.catalog.borrow().nodes_for_one_more();
         if !self.pool.budget().admit(pages, &self.pool.space) {
             return Err(PoolError::NoSpace { pool: self.pool.name().to_owned() });
         }
         let id = self.next_volume.get();
         self.next_volume.set(VolumeId(id.0 + 1));
-        Ok(structure::new_record(id, kind, parent, name, size, attributes))
+        Ok((structure::new_record(id, kind, parent, name, size, attributes, key), pages))
     }
 
     pub(super) fn invalid(&self, what: String) -> PoolError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::entry::Volume;
-use super::super::format::{Record, VolumeKind, VolumeRecord};
+use super::super::format::{KeySlot, Record, VolumeKind, VolumeRecord};
 use super::super::map::{Blocks, Discarded, Ledger, Map, Remains, Root, Word, branches_for};
 use super::super::pool::Pool;
 use super::super::units::{BLOCK, CLUSTER, VolumeId};
@@ -168,6 +168,7 @@ pub(super) fn new_record(
     name: String,
     size: u64,
     attributes: Vec<u8>,
+    key: Option<KeySlot>,
 ) -> VolumeRecord {
     VolumeRecord {
         id,
@@ -179,5 +180,6 @@ pub(super) fn new_record(
         name,
         roots: [super::super::format::PagePointer::NONE; super::super::units::ROOTS_PER_VOLUME],
         attributes,
+        key,
     }
 }

@@ -17,7 +17,7 @@ use super::root_pages;
 /// Nodes that are counted before others have a turn.
 const NODES_PER_TURN: usize = 64;
 
-/// Marks what the superblocks, the journal and the pages of metadata have.
+/// Marks what the superblocks, the journal, the key slots and the pages of metadata have.
 pub(super) fn adopt(
     pool: &Pool,
     superblock: &Superblock,
@@ -28,6 +28,9 @@ pub(super) fn adopt(
     for cluster in 0..superblock.journal.end().0 {
         pool.space.refer(ClusterId(cluster)).expect("the superblock was checked: the journal lies within the pool");
     }
+    for cluster in &superblock.key_clusters {
+        pool.space.refer(*cluster).expect("the superblock was checked: clusters of keys lie within the pool");
+    }
     for page in pages {
         if let Err(misplaced) = allocator.adopt(*page, &pool.space) {
             damage.push(format!("page {} of metadata {misplaced}", page.0));
@@ -36,11 +39,23 @@ pub(super) fn adopt(
 }
 
 /// Counts who refers to which cluster, says which nodes are owned, and how many nodes there are.
-pub(super) async fn derive(pool: &Arc<Pool>, allocator: &PageAllocator, damage: &mut Vec<String>) -> u32 {
+pub(super) async fn derive(
+    pool: &Arc<Pool>,
+    allocator: &PageAllocator,
+    superblock: &Superblock,
+    damage: &mut Vec<String>,
+) -> u32 {
     let volumes: Vec<Arc<Volume>> =
         pool.volumes.read().expect("no thread panics while it holds this lock").values().cloned().collect();
-    let mut tally =
-        Tally { pool, allocator, leaves: HashMap::new(), branches: HashMap::new(), is_shared: false, bad: 0 };
+    let mut tally = Tally {
+        pool,
+        allocator,
+        superblock,
+        leaves: HashMap::new(),
+        branches: HashMap::new(),
+        is_shared: false,
+        bad: 0,
+    };
     let mut nodes = 0;
     for volume in &volumes {
         let mut clusters = 0;
@@ -80,6 +95,7 @@ pub(super) async fn derive(pool: &Arc<Pool>, allocator: &PageAllocator, damage: 
 struct Tally<'a> {
     pool: &'a Pool,
     allocator: &'a PageAllocator,
+    superblock: &'a Superblock,
     /// Clusters of each leaf, by the leaf's address.
     leaves: HashMap<*const Leaf, (&'a Leaf, u64)>,
     branches: HashMap<*const Branch, u64>,
@@ -88,6 +104,10 @@ struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
+    fn is_metadata(&self, cluster: ClusterId) -> bool {
+        self.allocator.has(cluster) || self.superblock.key_clusters.contains(&cluster)
+    }
+
     fn lose(&mut self, leaf: &Leaf, index: usize) {
         leaf.set(index, Word::UNREADABLE);
         leaf.changed.store(true, Ordering::SeqCst);
@@ -113,8 +133,8 @@ impl<'a> Tally<'a> {
             let Some(cluster) = word.cluster() else { continue };
             match self.pool.space.refer(cluster) {
                 Ok(Reference::First) => {}
-                // Pages of metadata were marked before: whoever comes first in the data is not the first there.
-                Ok(Reference::Further) if self.allocator.has(cluster) => {
+                // Metadata was marked before: whoever comes first in the data is not the first there.
+                Ok(Reference::Further) if self.is_metadata(cluster) => {
                     self.pool.space.let_go(cluster);
                     self.lose(leaf, index);
                     continue;
