@@ -17,8 +17,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::memory::{PAGE, Secret, SecretError};
 
-/// A secret's text with its length fills the page that a [`Secret`] takes anyway.
-const MOST_BYTES: usize = PAGE - size_of::<usize>();
+/// A secret's text with its lengths fills the page that a [`Secret`] takes anyway.
+const MOST_BYTES: usize = PAGE - 2 * size_of::<usize>();
 
 /// systemd names the folder of a service's credentials in this variable (systemd.exec(5), `LoadCredential=`).
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
@@ -124,6 +124,9 @@ pub enum NotPrivate {
 /// What a reference led to, without the line end that editors leave.
 pub struct SecretText {
     bytes: [u8; MOST_BYTES],
+    /// As it was read.
+    read: usize,
+    /// Without the line end.
     len: usize,
 }
 
@@ -132,11 +135,16 @@ impl SecretText {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+
+    /// All that was read: the last of random bytes may look like a line end.
+    pub fn with_line_end(&self) -> &[u8] {
+        &self.bytes[..self.read]
+    }
 }
 
 impl Default for SecretText {
     fn default() -> Self {
-        Self { bytes: [0; MOST_BYTES], len: 0 }
+        Self { bytes: [0; MOST_BYTES], read: 0, len: 0 }
     }
 }
 
@@ -180,18 +188,18 @@ impl SecretRef {
     fn fill(&self, mut from: impl Read) -> Result<Secret<SecretText>, SecretRefError> {
         let content = |what| SecretRefError::Content { reference: self.clone(), what };
         Secret::filled(|text: &mut SecretText| {
-            while text.len < MOST_BYTES {
-                match from.read(&mut text.bytes[text.len..]) {
+            while text.read < MOST_BYTES {
+                match from.read(&mut text.bytes[text.read..]) {
                     Ok(0) => break,
-                    Ok(read) => text.len += read,
+                    Ok(read) => text.read += read,
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                     Err(source) => return Err(SecretRefError::Read { reference: self.clone(), source }),
                 }
             }
-            if text.len == MOST_BYTES {
+            if text.read == MOST_BYTES {
                 return Err(content("too long for a secret"));
             }
-            let line = text.as_bytes();
+            let line = text.with_line_end();
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             text.len = line.strip_suffix(b"\r").unwrap_or(line).len();
             if text.len == 0 {

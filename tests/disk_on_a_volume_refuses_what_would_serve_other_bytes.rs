@@ -29,14 +29,17 @@ fn a_volume_opens_with_its_own_configuration_only() {
     let pool = TestPool::new(&memory_device(32));
     let make = |name: &str, encryption| {
         let config = disk_config(name, SectorSize::B4096, encryption);
-        let attributes = DiskAttributes::for_new(&config).expect("a key");
+        let attributes = DiskAttributes::new(&config, config.read_key().expect("a key").as_deref());
         (pool.volume_with(name, 1 << 20, attributes.encode()), config)
     };
     let (encrypted, right) = make("v0", xts("key", 1, TweakUnit::Sector));
     let (plain, plain_right) = make("v1", Encryption::None);
 
     let refuse = |config, volume, why: &str| {
-        let error = Disk::open_volume(&config, volume, Kernel::best()).err().expect("refused").to_string();
+        let error = Disk::open_volume(&config, volume, Kernel::best(), config.read_key().expect("a key"))
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(error.contains(why) && error.contains("pool p0") && error.contains(&config.name), "{error}");
     };
     let with = |encryption| disk_config("v0", SectorSize::B4096, encryption);
@@ -49,13 +52,14 @@ fn a_volume_opens_with_its_own_configuration_only() {
     refuse(with(Encryption::None), pool.volume("v2", 1 << 20), "not made for a disk");
     let newer = pool.volume_with("v3", 1 << 20, {
         let mut attributes = encrypted.attributes();
-        attributes[4] = 2;
+        attributes[4] = 3;
         attributes
     });
-    refuse(with(xts("key", 1, TweakUnit::Sector)), newer, "version 2");
+    refuse(with(xts("key", 1, TweakUnit::Sector)), newer, "version 3");
 
     for (volume, config) in [(encrypted, right), (plain, plain_right)] {
-        let disk = Disk::open_volume(&config, volume, Kernel::best()).expect("its own configuration");
+        let disk = Disk::open_volume(&config, volume, Kernel::best(), config.read_key().expect("a key"))
+            .expect("its own configuration");
         assert_eq!(disk.size(), 1 << 20);
         assert!(disk.describe().contains(&format!("volume {} of pool p0", config.name)), "{}", disk.describe());
     }

@@ -73,18 +73,28 @@ fn check(device: Arc<SharedDevice>) {
     let dir = tempfile::tempdir().expect("a directory");
     let test = TestPool::new(&device);
     let config = disk_config("v0", sector_size, encryption(&dir, "key", 7));
-    let attributes = DiskAttributes::for_new(&config).expect("a key").encode();
+    let attributes = DiskAttributes::new(&config, config.read_key().expect("a key").as_deref()).encode();
     let size = CHUNKS * CHUNK as u64;
-    let disk = Disk::open_volume(&config, test.volume_with("v0", size, attributes), Kernel::best()).expect("a disk");
+    let disk = Disk::open_volume(
+        &config,
+        test.volume_with("v0", size, attributes),
+        Kernel::best(),
+        config.read_key().expect("a key"),
+    )
+    .expect("a disk");
     write(&disk, 0..CHUNKS, 1000);
     test.pool().snapshot("v0", "s1").expect("a snapshot");
     let before = test.pool().info().used_bytes;
     let volume = test.pool().clone_snapshot("v0@s1", "c1").expect("a clone");
     let other = disk_config("c1", sector_size, encryption(&dir, "other", 8));
-    let error = Disk::open_volume(&other, volume.clone(), Kernel::best()).err().expect("refused").to_string();
+    let error = Disk::open_volume(&other, volume.clone(), Kernel::best(), other.read_key().expect("a key"))
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(error.contains("another key"), "{error}");
     let same = DiskConfig { name: "c1".to_owned(), ..config.clone() };
-    let clone = Disk::open_volume(&same, volume, Kernel::best()).expect("the same key");
+    let clone =
+        Disk::open_volume(&same, volume, Kernel::best(), same.read_key().expect("a key")).expect("the same key");
     expect(&clone, |_| 1000, None);
     let more = test.pool().info().used_bytes - before;
     assert!(more < size / 8, "a clone of {size} bytes has taken {more}");

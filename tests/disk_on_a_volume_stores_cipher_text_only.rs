@@ -58,9 +58,9 @@ fn check(sector_size: SectorSize, tweak_unit: TweakUnit, step: u128) {
     }
     let pool = TestPool::new(&Arc::new(device));
     let config = disk_config("v0", sector_size, Encryption::Xts(XtsConfig { key_file, tweak_unit: Some(tweak_unit) }));
-    let attributes = DiskAttributes::for_new(&config).expect("a key").encode();
+    let attributes = DiskAttributes::new(&config, config.read_key().expect("a key").as_deref()).encode();
     let volume = pool.volume_with("v0", SIZE as u64, attributes);
-    let disk = Disk::open_volume(&config, volume, Kernel::best()).expect("a disk");
+    let disk = Disk::open_volume(&config, volume, Kernel::best(), config.read_key().expect("a key")).expect("a disk");
 
     let parts = if sector == BLOCK { &[][..] } else { &PARTS[..] };
     let writes: Vec<_> = WHOLE.iter().chain(parts).cloned().zip(1..).collect();

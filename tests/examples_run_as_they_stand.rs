@@ -18,8 +18,9 @@ fn serve(example: &Path) {
     // The one change: a port that is free here.
     let text = std::fs::read_to_string(example).expect("text").replace(":4420\"]", ":0\"]");
     std::fs::write(&config, &text).expect("written");
-    for (number, key) in quoted_after(&text, "key_file = ").enumerate() {
-        let path = dir.path().join(key);
+    let secrets = quoted_after(&text, "key_file = ").chain(quoted_after(&text, "passphrase = "));
+    for (number, secret) in secrets.enumerate() {
+        let path = dir.path().join(secret.trim_start_matches("file:"));
         std::fs::write(&path, engine::bytes_of(number as u64 + 1, 64)).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode set");
     }
@@ -55,5 +56,5 @@ fn every_configuration_serves() {
             found += 1;
         }
     }
-    assert!(found >= 5);
+    assert!(found >= 6);
 }

@@ -41,6 +41,21 @@ fn decoding_harms_nothing() {
 }
 
 #[test]
+fn answers_of_a_kmip_server_harm_nothing() {
+    for (path, bytes) in files("kmip_answer") {
+        println!("{}", path.display());
+        (0..=bytes.len()).for_each(|len| strongroom::kms::kmip::fuzzing::answer(&bytes[..len]));
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut wrong = bytes.clone();
+                wrong[at] ^= 1 << bit;
+                strongroom::kms::kmip::fuzzing::answer(&wrong);
+            }
+        }
+    }
+}
+
+#[test]
 fn conversations_harm_nothing() {
     let playground = Playground::new();
     for (path, bytes) in files("connection") {

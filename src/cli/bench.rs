@@ -16,6 +16,7 @@ use crate::control::{CLOSE_LIMIT, Config, KernelChoice, Storage};
 use crate::crypto::xts::SectorSize;
 use crate::device::{DeviceConfig, DeviceKind, SharedDevice, Size};
 use crate::disk::Disk;
+use crate::kms::audit::Actor;
 use crate::memory::HugePages;
 use crate::reactor::ReactorThread;
 
@@ -144,7 +145,7 @@ fn open(storage: &Storage, config: &Config, name: &str) -> Result<Arc<Disk>, Fai
     if let Some(pool) = config.pool_of(name)? {
         storage.open_pool(config, pool)?;
     }
-    Ok(storage.open_disk(config, name)?)
+    Ok(storage.open_disk(config, name, Actor::System)?)
 }
 
 fn measure(

@@ -1,16 +1,21 @@
 //! The `strongroom` command: what an operator types, and what comes back.
 //!
-//! `serve` is the target; `bench`, and those of `pool` that take a path, need none; everything else asks a running target over its control socket.
+//! `serve` is the target; `bench`, `audit`, and those of `pool` that take a path, need none; everything else asks a running target over its control socket.
 //!
 //! Exit codes: 0 = done; 1 = failed or refused, with the reason on standard error; 2 = the command line is wrong; 3 = a pool could not be
 //! checked; 130 = interrupted at once.
 
 mod account;
+mod audit;
 mod bench;
 mod client;
 mod disk;
 mod export;
 mod host;
+mod key;
+mod key_store;
+mod kms;
+mod kms_helper;
 mod log_level;
 mod offline;
 mod pool;
@@ -49,6 +54,12 @@ enum Command {
     Host(host::HostArgs),
     /// List and add accounts
     Account(account::AccountArgs),
+    /// List, rotate, disable, destroy and save the master keys that wrap the keys of disks
+    Key(key::KeyArgs),
+    /// Show how the KMS is that keeps them
+    Kms(kms::KmsArgs),
+    /// Verify and show the audit log of keys, and the calls that accounts have made
+    Audit(audit::AuditArgs),
     /// Show where the target listens and what is found there
     Export(export::ExportArgs),
     /// Show what disks have done
@@ -57,6 +68,9 @@ enum Command {
     LogLevel(log_level::LogLevelArgs),
     /// Call any method of the control socket, or list them
     Rpc(rpc::RpcArgs),
+    /// Run the library of a key service for a target, which starts this by itself
+    #[command(hide = true)]
+    KmsHelper(kms_helper::KmsHelperArgs),
 }
 
 /// Runs the command line of this process.
@@ -69,10 +83,14 @@ pub fn main() -> ExitCode {
         Command::Pool(args) => pool::run(&args),
         Command::Host(args) => host::run(&args),
         Command::Account(args) => account::run(&args),
+        Command::Key(args) => key::run(&args),
+        Command::Kms(args) => kms::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Stat(args) => stat::run(&args),
         Command::LogLevel(args) => log_level::run(&args),
         Command::Rpc(args) => rpc::run(&args),
+        Command::KmsHelper(args) => kms_helper::run(&args),
     };
     match result {
         Ok(code) => code,

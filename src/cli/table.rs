@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::kms::audit::Date;
+
 /// A table under its head line.
 pub(super) struct Table {
     /// Titles, and whether a column is of numbers, which stand to the right.
@@ -74,16 +76,8 @@ pub(super) fn bytes(count: u64) -> String {
 /// A time, in seconds since 1970, as a date in UTC.
 pub(super) fn date(seconds: u64) -> String {
     let (day, second) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01 in years of 365 or 366 days that end with February (H. Hinnant, "chrono-compatible low-level date algorithms").
-    let days = day + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let (day, month) = (day_of_year - (153 * march_month + 2) / 5 + 1, (march_month + 2) % 12 + 1);
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+    format!("{} {hour:02}:{minute:02}:{second:02}Z", Date::of_day(day))
 }
 
 #[cfg(test)]

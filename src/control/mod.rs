@@ -2,6 +2,7 @@
 
 pub mod config;
 mod hardening;
+mod keys;
 pub mod log;
 pub mod rpc;
 mod server;

@@ -19,6 +19,7 @@ use crate::disk::Ground;
 use crate::export::nbd::NbdError;
 use crate::export::nvme_tcp::Subsystem;
 use crate::export::stream::ListenError;
+use crate::memory::{SecretMemory, swap_areas};
 use crate::reactor::{ReactorError, ReactorThread, Remote, StartReport};
 
 use super::config::{Config, ConfigError};
@@ -26,7 +27,7 @@ use super::hardening::forbid_dumps;
 use super::log::LogFilter;
 use super::rpc::ControlSocket;
 use super::storage::{Storage, try_unused_devices};
-use super::target::{Disks, Target, describe_pages};
+use super::target::{Disks, KeyWatch, Target, describe_pages};
 
 /// How long a drain may take before connections that hang are given up.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -80,6 +81,7 @@ pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
     }
     let signals = listen_for_signals()?;
     forbid_dumps().map_err(ServeError::Dumps)?;
+    warn_of_swap();
 
     try_unused_devices(config)?;
     let cores = config.cores()?;
@@ -105,6 +107,15 @@ pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Keys are never swapped out; what clients read and write may be.
+fn warn_of_swap() {
+    match swap_areas() {
+        Ok(areas) if areas.is_empty() => {}
+        Ok(areas) => warn!("this machine swaps to {}: plain text of disks may be written there", areas.join(", ")),
+        Err(e) => warn!("it cannot be told whether this machine swaps: {e}"),
+    }
+}
+
 /// Opens disks and exports on what is open already, and closes them again when a signal comes.
 fn serve_until_stopped(
     config: &Config,
@@ -119,6 +130,7 @@ fn serve_until_stopped(
     let target = Arc::new(Target::start(config, storage.clone(), disks, reactors, log)?);
     let socket = config.control.as_ref().map(|control| ControlSocket::start(&control.socket, target.clone()));
     let socket = socket.transpose().map_err(ServeError::Control)?;
+    let watch = KeyWatch::start(target.clone())?;
 
     report(lines, &target, config);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -127,6 +139,7 @@ fn serve_until_stopped(
 
     // Nobody changes the target from here on.
     drop(socket);
+    drop(watch);
     let target = Arc::into_inner(target).expect("the control threads have ended");
     info!("draining {} connections", target.connections());
     if !target.stop(DRAIN_LIMIT) {
@@ -202,7 +215,8 @@ fn describe(reactors: &[ReactorThread], storage: &Storage, disks: &Disks, config
         0 => "poll for ever".to_owned(),
         us => format!("sleep after {us} µs without work"),
     };
-    lines.push(format!("  reactors {idle}; core dumps are off"));
+    lines.push(format!("  reactors {idle}; core dumps are off; {}", SecretMemory::in_use().describe()));
+    lines.extend(storage.keys().describe());
     lines.extend(storage.describe());
     for disk in &config.disks {
         match disks.open(&disk.name) {
@@ -212,6 +226,7 @@ fn describe(reactors: &[ReactorThread], storage: &Storage, disks: &Disks, config
                 }
                 lines.push(format!("  disk {}: {}", disk.name, opened.describe()));
             }
+            Err(why) if disks.is_detached(&disk.name) => lines.push(format!("  disk {}: {why}", disk.name)),
             Err(why) => lines.push(format!("  disk {}: OFFLINE: {why}", disk.name)),
         }
     }

@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::crypto::xts::Kernel;
+use crate::crypto::xts::{Kernel, XtsKeyBytes};
 use crate::device::{DeviceError, SharedDevice, Size};
 use crate::disk::{Disk, DiskAttributes, DiskConfig};
+use crate::kms::audit::{Actor, Operation};
+use crate::memory::Secret;
 use crate::reactor::Remote;
 use crate::volume::format::FormatError;
-use crate::volume::{FormatOptions, NewVolume, OpenOptions, Pool, PoolError, Volume, once_free};
+use crate::volume::{FormatOptions, NewVolume, OpenOptions, Pool, PoolError, once_free};
 
 use super::config::{Config, ConfigError, PoolConfig};
+use super::keys::Keys;
 
 /// How long it may take reactors to let go of a disk that was closed.
 pub const CLOSE_LIMIT: Duration = Duration::from_secs(30);
@@ -33,6 +36,8 @@ pub struct Storage {
     /// Where pools live.
     home: Remote,
     kernel: Kernel,
+    /// The way to the keys of disks.
+    keys: Keys,
     /// Each pool of the configuration: open, or why it is not.
     pools: Mutex<BTreeMap<String, Result<OpenPool, String>>>,
 }
@@ -40,7 +45,13 @@ pub struct Storage {
 impl Storage {
     /// No pool is open yet.
     pub fn new(config: &Config, home: &Remote) -> Result<Self, ConfigError> {
-        Ok(Self { home: home.clone(), kernel: config.crypto.kernel.choose()?, pools: Mutex::default() })
+        let kernel = config.crypto.kernel.choose()?;
+        Ok(Self { home: home.clone(), kernel, keys: Keys::new(config), pools: Mutex::default() })
+    }
+
+    /// The way to the keys of disks.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Opens all pools; one that cannot be opened is offline.
@@ -104,27 +115,19 @@ impl Storage {
         self.pools().iter().map(|(name, pool)| (name.clone(), pool.clone())).collect()
     }
 
-    /// Opens a disk of the configuration: its device, or the pool's volume of its name, which is made if there is none and the configuration says
-    /// of what.
-    pub fn open_disk(&self, config: &Config, name: &str) -> Result<Arc<Disk>, ConfigError> {
-        let mut disk = config.disk(name)?.clone();
-        disk.encryption = Some(config.encryption_of(&disk)?);
+    /// Opens a disk of the configuration with its key: its device, or the pool's volume of its name, which is made if there is none and the
+    /// configuration says of what.
+    pub fn open_disk(&self, config: &Config, name: &str, actor: Actor) -> Result<Arc<Disk>, ConfigError> {
+        let disk = config.complete(name)?;
         let Some(pool) = &disk.pool else {
             let device = config.devices.iter().find(|device| Some(&device.name) == disk.device.as_ref());
             let device = SharedDevice::open(device.expect("checked when it was read"))?;
             return Ok(Disk::open(&disk, Arc::new(device), self.kernel)?);
         };
         let pool = self.pool(pool)?.pool;
-        let (volume, is_new) = match pool.volume(name) {
-            Ok(volume) => (volume, false),
-            Err(missing @ PoolError::NotFound { .. }) => (make_volume(&pool, &disk, self.kernel, missing)?, true),
-            Err(e) => return Err(e.into()),
-        };
-        if let Some(why) = volume.offline() {
-            let (pool, name) = (pool.name().to_owned(), name.to_owned());
-            return Err(PoolError::Offline { pool, name, why }.into());
-        }
-        let opened = open_volume(&disk, volume, self.kernel);
+        let made = self.make_if_missing(&pool, &disk, actor)?;
+        let is_new = made.is_some();
+        let opened = self.open_volume(&pool, &disk, made, actor);
         if opened.is_err() && is_new {
             // Nobody has written to it.
             if let Err(e) = pool.delete(name) {
@@ -132,6 +135,93 @@ impl Storage {
             }
         }
         opened
+    }
+
+    /// Makes the volume of a disk in a pool if there is none, and leaves the disk closed.
+    pub(super) fn make_disk(&self, config: &Config, name: &str, actor: Actor) -> Result<(), ConfigError> {
+        let disk = config.complete(name)?;
+        let pool = self.pool(disk.pool.as_deref().expect("asked for disks in pools only"))?.pool;
+        self.make_if_missing(&pool, &disk, actor).map(drop)
+    }
+
+    /// Gives the key of a volume that was made now; nothing if there was one.
+    fn make_if_missing(
+        &self,
+        pool: &Arc<Pool>,
+        disk: &DiskConfig,
+        actor: Actor,
+    ) -> Result<Option<Option<Secret<XtsKeyBytes>>>, ConfigError> {
+        match pool.volume(&disk.name) {
+            Ok(_) => Ok(None),
+            Err(missing @ PoolError::NotFound { .. }) => self.make_volume(pool, disk, missing, actor).map(Some),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Makes the volume of a disk, and gives its key.
+    fn make_volume(
+        &self,
+        pool: &Arc<Pool>,
+        disk: &DiskConfig,
+        missing: PoolError,
+        actor: Actor,
+    ) -> Result<Option<Secret<XtsKeyBytes>>, ConfigError> {
+        if let Some(snapshot) = &disk.from_snapshot {
+            let source = pool.volume(snapshot)?;
+            let key = self.keys.of(disk, &source, actor, Operation::CloneDisk)?;
+            // Before anything is made.
+            Disk::check_source(disk, &source.info(), key.as_deref())?;
+            pool.clone_snapshot(snapshot, &disk.name)?;
+            return Ok(key);
+        }
+        let Some(Size(size)) = disk.size else {
+            return Err(ConfigError::Missing(format!(
+                "disk {}: {missing}; give it a size or a snapshot to have it made",
+                disk.name
+            )));
+        };
+        let (key, wrapped) = match self.keys.for_new(disk, actor)? {
+            Some(new) => {
+                let wrapped = new.wrapped.encode().map_err(|e| ConfigError::of_key(&disk.name)(e.into()))?;
+                (Some(new.xts), Some(wrapped))
+            }
+            None => (disk.read_key()?, None),
+        };
+        let attributes = DiskAttributes::new(disk, key.as_deref()).encode();
+        pool.create_volume(NewVolume { name: disk.name.clone(), size, attributes, key: wrapped })?;
+        Ok(key)
+    }
+
+    /// Opens a disk on its volume; `made` is its key if the volume was made now.
+    fn open_volume(
+        &self,
+        pool: &Arc<Pool>,
+        disk: &DiskConfig,
+        made: Option<Option<Secret<XtsKeyBytes>>>,
+        actor: Actor,
+    ) -> Result<Arc<Disk>, ConfigError> {
+        let volume = pool.volume(&disk.name)?;
+        if let Some(why) = volume.offline() {
+            let (pool, name) = (pool.name().to_owned(), disk.name.clone());
+            return Err(PoolError::Offline { pool, name, why }.into());
+        }
+        let key = match made {
+            Some(key) => {
+                self.keys.check(disk, &volume, actor, Operation::Attach)?;
+                key
+            }
+            None => self.keys.of(disk, &volume, actor, Operation::Attach)?,
+        };
+        let opened = Disk::open_volume(disk, volume, self.kernel, key)?;
+        match disk.size {
+            Some(Size(wanted)) if wanted > opened.size() => Err(ConfigError::Wrong(format!(
+                "disk {}: its volume has {} bytes, and the configuration says {wanted}; the volume's size counts: put it there, and \
+                 make the disk larger with `strongroom disk resize`",
+                disk.name,
+                opened.size()
+            ))),
+            _ => Ok(opened),
+        }
     }
 
     /// Closes a pool whose disks are closed. Waits for what their last commands still hold.
@@ -180,7 +270,7 @@ impl Storage {
 /// Whether the error is about what a disk stands on, and not about what was asked for: such a disk is offline, and the others are served.
 pub(super) fn is_offline(error: &ConfigError) -> bool {
     match error {
-        ConfigError::Offline(_) => true,
+        ConfigError::Offline(_) | ConfigError::Kms { .. } => true,
         ConfigError::Pool(error) => {
             !matches!(error, PoolError::NotFound { .. } | PoolError::Exists { .. } | PoolError::Invalid { .. })
         }
@@ -197,43 +287,6 @@ fn not_a_pool(pool: &PoolConfig) -> String {
         )
     } else {
         format!("pool {name}: device {device} is not a pool; create = true formats it if it is blank")
-    }
-}
-
-fn make_volume(
-    pool: &Arc<Pool>,
-    disk: &DiskConfig,
-    kernel: Kernel,
-    missing: PoolError,
-) -> Result<Arc<Volume>, ConfigError> {
-    if let Some(snapshot) = &disk.from_snapshot {
-        let volumes = pool.volumes();
-        if let Some(source) = volumes.iter().find(|volume| volume.name == *snapshot) {
-            // Before anything is made.
-            Disk::check_source(disk, source, kernel)?;
-        }
-        return Ok(pool.clone_snapshot(snapshot, &disk.name)?);
-    }
-    let Some(Size(size)) = disk.size else {
-        return Err(ConfigError::Missing(format!(
-            "disk {}: {missing}; give it a size or a snapshot to have it made",
-            disk.name
-        )));
-    };
-    let attributes = DiskAttributes::for_new(disk)?.encode();
-    Ok(pool.create_volume(NewVolume { name: disk.name.clone(), size, attributes, key: None })?)
-}
-
-fn open_volume(disk: &DiskConfig, volume: Arc<Volume>, kernel: Kernel) -> Result<Arc<Disk>, ConfigError> {
-    let opened = Disk::open_volume(disk, volume, kernel)?;
-    match disk.size {
-        Some(Size(wanted)) if wanted > opened.size() => Err(ConfigError::Wrong(format!(
-            "disk {}: its volume has {} bytes, and the configuration says {wanted}; the volume's size counts: put it there, and \
-             make the disk larger with `strongroom disk resize`",
-            disk.name,
-            opened.size()
-        ))),
-        _ => Ok(opened),
     }
 }
 

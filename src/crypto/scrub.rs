@@ -1,21 +1,24 @@
 //! Takes what a cipher leaves behind off the dead part of the stack and out of the vector registers.
 //!
-//! Key expansion and ciphers in general spill round keys to their stack frames, and the last round keys stay in the
-//! vector registers, from where a core dump or a context switch carries them off. Zeroizing the key itself does not
+//! Key expansion and ciphers in general spill round keys to their stack frames (those of our kernels lie on a stack of their own: `stack.rs`), and the last
+//! round keys stay in the vector registers, from where a core dump or a context switch carries them off. Zeroizing the key itself does not
 //! reach those copies. [`scrub`] does, for the calling thread: call it after keys were expanded (key expansion in
 //! [`crate::crypto::xts`] does it itself), and on every core that used a key once that key is gone.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
+use super::stack;
+
 /// More than any frame chain under key expansion or a kernel needs.
 const DEAD_STACK_BYTES: usize = 32 << 10;
 
-/// Overwrites 32 KiB of dead stack below the caller's frame, and all vector registers.
+/// Overwrites 32 KiB of dead stack below the caller's frame, the stack of the cipher kernels, and all vector registers.
 ///
 /// It clears what functions left that the *caller* called before; what is in the
 /// caller's own frame stays.
 pub fn scrub() {
+    stack::wipe();
     scrub_stack();
     scrub_registers();
 }

@@ -1,11 +1,11 @@
 //! What a disk leaves in the record of its volume, so that nobody serves the volume's bytes as something else.
 //!
-//! The record of a volume keeps up to 512 bytes for the layers above. The first 32 are [`Figure`]: sector size, cipher, tweak unit and a check value of
-//! the key. What follows is kept as it is: a later version may put a wrapped key there. Snapshots and clones carry the same bytes, since
-//! they carry the same cipher text.
+//! The record of a volume keeps up to 512 bytes for the layers above. The first 32 are [`Figure`]: sector size, cipher, tweak unit, where the key
+//! comes from, and a check value of it. What follows is kept as it is. Snapshots and clones carry the same bytes, since they carry the same
+//! cipher text. The wrapped key of a disk whose key a KMS keeps does not stand here, but in the pool's own place for keys.
 //!
 //! The check value is the first 16 bytes of SHA-256 over a label and the key. It tells keys apart and gives nothing away: whoever could
-//! find a random key of 512 bits by its hash could also find it by the cipher text beside it.
+//! find a random key by its hash could also find it by the cipher text beside it.
 
 use std::path::PathBuf;
 
@@ -18,12 +18,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::crypto::scrub::scrub;
 use crate::crypto::xts::{SectorSize, XtsKeyBytes};
 
-use super::DiskError;
 use super::config::{DiskConfig, Encryption, TweakUnit};
-use super::key_file::read_key_file;
 
 const MAGIC: [u8; 4] = *b"SRda";
-const VERSION: u16 = 1;
+/// Of disks whose key lies in a file, and of plain ones.
+const KEY_IN_FILE: u16 = 1;
+/// Of disks whose key a KMS keeps: older programs refuse them.
+const KEY_IN_KMS: u16 = 2;
 const KEY_CHECK_LABEL: &[u8] = b"strongroom disk key check 1\0";
 const KEY_CHECK_BYTES: usize = 16;
 /// What a volume's record has room for.
@@ -57,7 +58,7 @@ pub enum AttributesError {
     #[error("it was not made for a disk: its record says nothing of sectors and encryption")]
     Missing,
     /// A newer program has made it.
-    #[error("its attributes have version {0}, and this program knows version {VERSION}; use a newer one")]
+    #[error("its attributes have version {0}, and this program knows versions up to {KEY_IN_KMS}; use a newer one")]
     Version(u16),
     /// They make no sense.
     #[error("its attributes are damaged: {0}")]
@@ -71,8 +72,11 @@ pub enum AttributesError {
         asked: usize,
     },
     /// What is stored is cipher text.
-    #[error("it is encrypted with aes-256-xts, and the configuration says encryption = \"none\"; name its key file")]
-    Encrypted,
+    #[error("it is encrypted with aes-256-xts, and the configuration says encryption = \"none\"; say encryption = {0}")]
+    Encrypted(&'static str),
+    /// Its key comes from somewhere else.
+    #[error("its key is not there where the configuration says; say encryption = {0}")]
+    KeyElsewhere(&'static str),
     /// What is stored is plain text.
     #[error(
         "it is not encrypted, and the configuration names a key; set encryption = \"none\", or make a new disk and copy it"
@@ -87,6 +91,9 @@ pub enum AttributesError {
         /// Where the key came from.
         key_file: PathBuf,
     },
+    /// It was written with another key than the one that the KMS gave.
+    #[error("the key that the KMS gave is not the one that it was written with")]
+    WrongKmsKey,
 }
 
 /// How the sectors on a volume are to be understood.
@@ -101,22 +108,39 @@ pub struct DiskAttributes {
 /// How a disk is encrypted.
 #[derive(Clone, PartialEq, Eq)]
 struct Sealed {
+    source: KeySource,
     tweak_unit: TweakUnit,
     key_check: [u8; KEY_CHECK_BYTES],
 }
 
+/// Where a disk's key comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeySource {
+    File,
+    Kms,
+}
+
+impl KeySource {
+    /// What the configuration has to say.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::File => "{ key_file = … }",
+            Self::Kms => "\"kms\"",
+        }
+    }
+}
+
 impl DiskAttributes {
-    /// Those of a disk that is being made; reads its key.
-    pub fn for_new(config: &DiskConfig) -> Result<Self, DiskError> {
-        let sealed = match config.needed_encryption()? {
-            Encryption::None => None,
-            Encryption::Xts(xts) => {
-                let key = read_key_file(&xts.key_file)
-                    .map_err(|source| DiskError::Key { disk: config.name.clone(), source })?;
-                Some(Sealed { tweak_unit: xts.tweak_unit.unwrap_or_default(), key_check: key_check(&key) })
-            }
-        };
-        Ok(Self { sector: config.sector(), sealed, more: Vec::new() })
+    /// Those of a disk that is being made with this key.
+    pub fn new(config: &DiskConfig, key: Option<&XtsKeyBytes>) -> Self {
+        let sealed = key.map(|key| {
+            let (source, tweak_unit) = match &config.encryption {
+                Some(Encryption::Xts(xts)) => (KeySource::File, xts.tweak_unit.unwrap_or_default()),
+                _ => (KeySource::Kms, TweakUnit::default()),
+            };
+            Sealed { source, tweak_unit, key_check: key_check(key) }
+        });
+        Self { sector: config.sector(), sealed, more: Vec::new() }
     }
 
     /// The configuration with what it leaves open taken from here.
@@ -137,7 +161,10 @@ impl DiskAttributes {
         };
         let figure = Figure {
             magic: MAGIC,
-            version: VERSION.into(),
+            version: match &self.sealed {
+                Some(Sealed { source: KeySource::Kms, .. }) => KEY_IN_KMS.into(),
+                _ => KEY_IN_FILE.into(),
+            },
             sector_shift: self.sector.shift() as u8,
             cipher,
             tweak_unit,
@@ -159,9 +186,11 @@ impl DiskAttributes {
         if figure.magic != MAGIC {
             return Err(damaged("the magic number is missing"));
         }
-        if figure.version.get() != VERSION {
-            return Err(AttributesError::Version(figure.version.get()));
-        }
+        let source = match figure.version.get() {
+            KEY_IN_FILE => KeySource::File,
+            KEY_IN_KMS => KeySource::Kms,
+            newer => return Err(AttributesError::Version(newer)),
+        };
         if bytes.len() > MOST_BYTES || figure.reserved != [0; 7] {
             return Err(damaged("there is something where nothing should be"));
         }
@@ -171,8 +200,8 @@ impl DiskAttributes {
             _ => return Err(damaged("there is no such sector size")),
         };
         let sealed = match (figure.cipher, unit_of(figure.tweak_unit)) {
-            (NOT_ENCRYPTED, Some(TweakUnit::Sector)) => None,
-            (AES_256_XTS, Some(tweak_unit)) => Some(Sealed { tweak_unit, key_check: figure.key_check }),
+            (NOT_ENCRYPTED, Some(TweakUnit::Sector)) if source == KeySource::File => None,
+            (AES_256_XTS, Some(tweak_unit)) => Some(Sealed { source, tweak_unit, key_check: figure.key_check }),
             _ => return Err(damaged("there is no such encryption")),
         };
         Ok(Self { sector, sealed, more: more.to_vec() })
@@ -188,7 +217,7 @@ impl DiskAttributes {
         self.sealed.is_some()
     }
 
-    /// Refuses a configuration that would make something else of what is stored; `key` is the one that its key file holds.
+    /// Refuses a configuration that would make something else of what is stored; `key` is the one that it names.
     pub fn check(&self, config: &DiskConfig, key: Option<&XtsKeyBytes>) -> Result<(), AttributesError> {
         let (has, asked) = (self.sector.bytes(), config.sector().bytes());
         if has != asked {
@@ -196,20 +225,36 @@ impl DiskAttributes {
         }
         match (&self.sealed, config.encryption.as_ref().unwrap_or(&Encryption::None), key) {
             (None, Encryption::None, _) => Ok(()),
-            (None, Encryption::Xts(_), _) => Err(AttributesError::NotEncrypted),
-            (Some(_), Encryption::None, _) | (Some(_), _, None) => Err(AttributesError::Encrypted),
+            (None, _, _) => Err(AttributesError::NotEncrypted),
+            (Some(sealed), Encryption::None, _) | (Some(sealed), _, None) => {
+                Err(AttributesError::Encrypted(sealed.source.remedy()))
+            }
+            (Some(sealed), Encryption::Kms, Some(key)) => match sealed.source {
+                KeySource::Kms if sealed.is_of(key) => Ok(()),
+                KeySource::Kms => Err(AttributesError::WrongKmsKey),
+                KeySource::File => Err(AttributesError::KeyElsewhere(sealed.source.remedy())),
+            },
             (Some(sealed), Encryption::Xts(xts), Some(key)) => {
+                if sealed.source != KeySource::File {
+                    return Err(AttributesError::KeyElsewhere(sealed.source.remedy()));
+                }
                 // With sectors of 512 bytes both units count the same.
                 let step = |unit: TweakUnit| unit.step(self.sector);
                 if step(sealed.tweak_unit) != step(xts.tweak_unit.unwrap_or_default()) {
                     return Err(AttributesError::TweakUnit(unit_name(sealed.tweak_unit)));
                 }
-                if !bool::from(sealed.key_check.ct_eq(&key_check(key))) {
+                if !sealed.is_of(key) {
                     return Err(AttributesError::WrongKey { key_file: xts.key_file.clone() });
                 }
                 Ok(())
             }
         }
+    }
+}
+
+impl Sealed {
+    fn is_of(&self, key: &XtsKeyBytes) -> bool {
+        self.key_check.ct_eq(&key_check(key)).into()
     }
 }
 
@@ -261,7 +306,7 @@ mod tests {
     }
 
     fn sealed(key: &XtsKeyBytes) -> DiskAttributes {
-        let sealed = Sealed { tweak_unit: TweakUnit::Sector, key_check: key_check(key) };
+        let sealed = Sealed { source: KeySource::File, tweak_unit: TweakUnit::Sector, key_check: key_check(key) };
         DiskAttributes { sector: SectorSize::B4096, sealed: Some(sealed), more: vec![1, 2, 3] }
     }
 
@@ -271,7 +316,7 @@ mod tests {
         let bytes = attributes.encode();
         assert_eq!(bytes.len(), 35);
         assert!(DiskAttributes::decode(&bytes).expect("read") == attributes);
-        let plain = DiskAttributes::for_new(&config(512, Encryption::None)).expect("no key is needed");
+        let plain = DiskAttributes::new(&config(512, Encryption::None), None);
         assert!(DiskAttributes::decode(&plain.encode()).expect("read") == plain);
     }
 
@@ -292,7 +337,7 @@ mod tests {
             DiskAttributes::decode(&bytes).err().expect("refused")
         };
         assert_eq!(DiskAttributes::decode(&[]).err(), Some(AttributesError::Missing));
-        assert_eq!(changed(4, 2), AttributesError::Version(2));
+        assert_eq!(changed(4, 3), AttributesError::Version(3));
         for (at, to) in [(0, b'X'), (6, 10), (7, 2), (8, 2), (9, 1)] {
             let error = changed(at, to);
             assert!(matches!(error, AttributesError::Damaged(_)), "byte {at}: {error}");
@@ -321,9 +366,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_in_a_kms_is_not_a_key_in_a_file() {
+        let (key, other) = (XtsKeyBytes([7; 64]), XtsKeyBytes([8; 64]));
+        let (kms, file) = (config(4096, Encryption::Kms), config(4096, xts("/k", TweakUnit::Sector)));
+        let attributes = DiskAttributes::decode(&DiskAttributes::new(&kms, Some(&key)).encode()).expect("read");
+        assert_eq!(attributes.check(&kms, Some(&key)), Ok(()));
+        assert_eq!(attributes.check(&kms, Some(&other)), Err(AttributesError::WrongKmsKey));
+        assert!(matches!(attributes.check(&file, Some(&key)), Err(AttributesError::KeyElsewhere(_))));
+        assert!(matches!(sealed(&key).check(&kms, Some(&key)), Err(AttributesError::KeyElsewhere(_))));
+    }
+
+    #[test]
     fn what_the_configuration_leaves_open_is_as_the_volume_was_made() {
         let key = XtsKeyBytes([7; 64]);
-        let sealed = Sealed { tweak_unit: TweakUnit::Bytes512, key_check: key_check(&key) };
+        let sealed = Sealed { source: KeySource::File, tweak_unit: TweakUnit::Bytes512, key_check: key_check(&key) };
         let attributes = DiskAttributes { sector: SectorSize::B4096, sealed: Some(sealed), more: Vec::new() };
         let open = Encryption::Xts(XtsConfig { key_file: "/k".into(), tweak_unit: None });
         let config = DiskConfig { sector_size: None, ..config(512, open) };
@@ -340,7 +396,8 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode set");
         let encryption = Encryption::Xts(XtsConfig { key_file: path, tweak_unit: Some(TweakUnit::Bytes512) });
         let config = config(4096, encryption);
-        let attributes = DiskAttributes::for_new(&config).expect("the key is read");
+        let key = config.read_key().expect("the key is read");
+        let attributes = DiskAttributes::new(&config, key.as_deref());
         assert_eq!(attributes.check(&config, Some(&XtsKeyBytes([7; 64]))), Ok(()));
     }
 }

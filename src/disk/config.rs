@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::crypto::xts::SectorSize;
+use crate::crypto::xts::{SectorSize, XtsKeyBytes};
 use crate::device::Size;
+use crate::memory::Secret;
 
 use super::DiskError;
+use super::key_file::read_key_file;
 
 /// A disk in the configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,7 +37,7 @@ pub struct DiskConfig {
     /// Bytes in a sector: 512 or 4096. If it is left out: what a volume that is there was made with, or else 4096.
     #[serde(default, deserialize_with = "sector")]
     pub sector_size: Option<SectorSize>,
-    /// A table with a key, or `"none"`. It has to be there, so that nobody gets a plain disk by leaving something out; but a disk that is made
+    /// `"kms"`, a table with a key, or `"none"`. It has to be there, so that nobody gets a plain disk by leaving something out; but a disk that is made
     /// from a snapshot has the key of the snapshot's disk, if that one is configured too.
     #[serde(default)]
     pub encryption: Option<Encryption>,
@@ -66,8 +68,23 @@ impl DiskConfig {
     pub(super) fn needed_encryption(&self) -> Result<&Encryption, DiskError> {
         self.encryption.as_ref().ok_or_else(|| DiskError::Config {
             disk: self.name.clone(),
-            what: "encryption is missing; give it a key file, or say \"none\"".to_owned(),
+            what: "encryption is missing; say \"kms\", give it a key file, or say \"none\"".to_owned(),
         })
+    }
+
+    /// The key that the configuration leads to; none for a plain disk. What a KMS keeps is asked for by control threads, not here.
+    pub fn read_key(&self) -> Result<Option<Secret<XtsKeyBytes>>, DiskError> {
+        match self.needed_encryption()? {
+            Encryption::None => Ok(None),
+            Encryption::Xts(xts) => {
+                let key = read_key_file(&xts.key_file);
+                key.map(Some).map_err(|source| DiskError::Key { disk: self.name.clone(), source })
+            }
+            Encryption::Kms => Err(DiskError::Config {
+                disk: self.name.clone(),
+                what: "its key is in a KMS, and lies in no file".to_owned(),
+            }),
+        }
     }
 
     /// The disk's UUID in a region: the one it was given, or one that is always the same for the names of region, account and disk. That one
@@ -98,7 +115,9 @@ fn sector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SectorSiz
 pub enum Encryption {
     /// Not at all: `encryption = "none"`.
     None,
-    /// AES-256-XTS: `encryption = { key_file = "…" }`.
+    /// AES-256-XTS with a key of its own, which a KMS keeps: `encryption = "kms"`.
+    Kms,
+    /// AES-256-XTS with the key in a file: `encryption = { key_file = "…" }`.
     Xts(XtsConfig),
 }
 
@@ -147,15 +166,16 @@ impl<'de> Visitor<'de> for EncryptionVisitor {
     type Value = Encryption;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"none\" or a table with key_file")
+        f.write_str("\"kms\", \"none\" or a table with key_file")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Encryption, E> {
         match text {
             "none" => Ok(Encryption::None),
-            other => {
-                Err(E::custom(format!("encryption = {other:?} is unknown; write \"none\" or {{ key_file = \"…\" }}")))
-            }
+            "kms" => Ok(Encryption::Kms),
+            other => Err(E::custom(format!(
+                "encryption = {other:?} is unknown; write \"kms\", \"none\" or {{ key_file = \"…\" }}"
+            ))),
         }
     }
 
@@ -178,6 +198,8 @@ mod tests {
             parse("name='a'\ndevice='d'\nencryption='none'").expect("fits").encryption,
             Some(Encryption::None)
         ));
+        let kms = parse("name='a'\npool='p'\nencryption='kms'").expect("fits").encryption;
+        assert!(matches!(kms, Some(Encryption::Kms)));
         let disk = parse("name='a'\ndevice='d'\nsector_size=512\n[encryption]\nkey_file='k'\ntweak_unit='512'");
         let disk = disk.expect("fits");
         assert_eq!(disk.sector_size, Some(SectorSize::B512));

@@ -122,12 +122,12 @@ struct Protection {
 }
 
 impl Protection {
-    /// What the configuration asks for.
-    fn read(config: &DiskConfig, kernel: Kernel) -> Result<Option<Self>, DiskError> {
-        let Encryption::Xts(xts) = config.needed_encryption()? else { return Ok(None) };
-        let key =
-            read_key_file(&xts.key_file).map_err(|source| DiskError::Key { disk: config.name.clone(), source })?;
-        Ok(Some(Self { key, kernel, step: xts.tweak_unit.unwrap_or_default().step(config.sector()) }))
+    fn new(config: &DiskConfig, key: Secret<XtsKeyBytes>, kernel: Kernel) -> Self {
+        let unit = match &config.encryption {
+            Some(Encryption::Xts(xts)) => xts.tweak_unit.unwrap_or_default(),
+            _ => TweakUnit::default(),
+        };
+        Self { key, kernel, step: unit.step(config.sector()) }
     }
 }
 
@@ -146,36 +146,45 @@ pub struct Disk {
 impl Disk {
     /// Opens a disk on a device that it takes whole, and reads its key.
     pub fn open(config: &DiskConfig, device: Arc<SharedDevice>, kernel: Kernel) -> Result<Arc<Self>, DiskError> {
-        let protection = Protection::read(config, kernel)?;
+        let protection = config.read_key()?.map(|key| Protection::new(config, key, kernel));
         Self::new(&config.name, device.into(), config.sector(), protection)
     }
 
-    /// Opens a disk on its volume, reads its key, and refuses a volume that was written with another key or in another form. What the
+    /// Opens a disk on its volume with its key, and refuses a volume that was written with another key or in another form. What the
     /// configuration leaves open is as the volume was made.
-    pub fn open_volume(config: &DiskConfig, volume: Arc<Volume>, kernel: Kernel) -> Result<Arc<Self>, DiskError> {
+    pub fn open_volume(
+        config: &DiskConfig,
+        volume: Arc<Volume>,
+        kernel: Kernel,
+        key: Option<Secret<XtsKeyBytes>>,
+    ) -> Result<Arc<Self>, DiskError> {
         let ground = Ground::from(volume.clone());
-        let (sector, protection) = Self::fit(config, &volume.attributes(), ground.name(), kernel)?;
-        Self::new(&config.name, ground, sector, protection)
+        let config = Self::fit(config, &volume.attributes(), ground.name(), key.as_deref())?;
+        let protection = key.map(|key| Protection::new(&config, key, kernel));
+        Self::new(&config.name, ground, config.sector(), protection)
     }
 
     /// Refuses a snapshot of which no volume for this disk could be made.
-    pub fn check_source(config: &DiskConfig, snapshot: &VolumeInfo, kernel: Kernel) -> Result<(), DiskError> {
-        Self::fit(config, &snapshot.attributes, format!("snapshot {}", snapshot.name), kernel).map(drop)
+    pub fn check_source(
+        config: &DiskConfig,
+        snapshot: &VolumeInfo,
+        key: Option<&XtsKeyBytes>,
+    ) -> Result<(), DiskError> {
+        Self::fit(config, &snapshot.attributes, format!("snapshot {}", snapshot.name), key).map(drop)
     }
 
+    /// The configuration with what it leaves open, if it fits.
     fn fit(
         config: &DiskConfig,
         attributes: &[u8],
         ground: String,
-        kernel: Kernel,
-    ) -> Result<(SectorSize, Option<Protection>), DiskError> {
+        key: Option<&XtsKeyBytes>,
+    ) -> Result<DiskConfig, DiskError> {
         let wrong = |source| DiskError::Attributes { disk: config.name.clone(), ground: ground.clone(), source };
         let attributes = DiskAttributes::decode(attributes).map_err(wrong)?;
         let config = attributes.complete(config);
-        let protection = Protection::read(&config, kernel)?;
-        let key = protection.as_ref().map(|protection| &*protection.key);
         attributes.check(&config, key).map_err(wrong)?;
-        Ok((config.sector(), protection))
+        Ok(config)
     }
 
     /// A disk with a key that is made now and kept nowhere else: for benchmarks and tests.

@@ -76,6 +76,15 @@ pub struct DiskQueue {
     meter: Meter,
 }
 
+impl Drop for DiskQueue {
+    /// What its clients have read and written lies in free buffers: plain text of an encrypted disk.
+    fn drop(&mut self) {
+        if self.cipher.is_some() {
+            self.reactor.wipe_free_buffers();
+        }
+    }
+}
+
 impl DiskQueue {
     pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, footing: Footing, cipher: Option<Cipher>) -> Self {
         let seat = disk.gate.seat(reactor);

@@ -83,6 +83,9 @@ pub enum KmsError {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// The audit log cannot be written: what is not in it, is not done.
+    #[error("{0}; nothing was done with the key")]
+    Audit(String),
     /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(SecretError),

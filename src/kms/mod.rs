@@ -7,17 +7,25 @@
 //!           └ XTS key pair     derived (HKDF-SHA-256, RFC 5869), in locked memory while the disk is attached
 //! ```
 //!
-//! A [`KeyProvider`] is a KMS: the embedded store, or a client of one outside. What control threads use retries, keeps account of
+//! A [`KeyProvider`] is a KMS: the embedded store, or a client of one outside. [`Kms`] is what control threads use: it retries, keeps account of
 //! health, counts and writes the audit log. **Nothing here is ever called on a reactor**: a KMS may take seconds to answer.
 //!
 //! A plain disk key exists as [`DiskKey`] in a [`Secret`] only. It reaches no file, log, error or answer; the way of each is told by the
 //! audit log.
 
 mod aead;
+pub mod audit;
 mod context;
 mod derive;
+pub mod embedded;
 mod error;
+pub mod kmip;
+pub mod pkcs11;
 mod provider;
+mod service;
+mod tls;
+mod usage;
+pub mod vault;
 mod wrapped;
 
 use crate::crypto::scrub::scrub;
@@ -30,6 +38,8 @@ pub use error::KmsError;
 pub use provider::{
     Answer, Change, Cmk, CmkId, CmkState, CmkVersion, Creator, KeyProvider, SERVICE_KEY_ALIAS, ServiceKeys,
 };
+pub use service::{Call, Kms, KmsStatus, NewKey, generation_event};
+pub use usage::{FREE_CALLS, Usage};
 pub use wrapped::{MOST_BLOB, ProviderKind, WrappedError, WrappedKey};
 
 /// Bytes of a disk key and of the symmetric keys above it.

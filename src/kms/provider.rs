@@ -1,9 +1,10 @@
 //! What a KMS has to do for us: a small trait, and the words for master keys.
 //!
 //! Calls block, for as long as the provider's time-outs allow; they come from control threads. A provider does each call once: retries are the
-//! caller's. An answer carries the number under which the KMS keeps the call, where it has one: the audit log notes it.
+//! caller's ([`super::Kms`]). An answer carries the number under which the KMS keeps the call, where it has one: the audit log notes it.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::memory::Secret;
 
 use super::DiskKey;
 use super::context::{KeyContext, Owner};
+use super::embedded::Generation;
 use super::error::KmsError;
 use super::wrapped::{ProviderKind, WrappedKey};
 
@@ -144,14 +146,14 @@ impl<T> Answer<T> {
 pub struct ServiceKeys(String);
 
 impl ServiceKeys {
-    /// The name of an owner's key in an outside KMS: the prefix, region and account, joined by `-`.
+    /// The name of an owner's key in an outside KMS: the prefix, region and account, joined by `.`, which neither prefix nor region may have.
     pub fn name_for(&self, owner: &Owner) -> String {
-        format!("{}-{}-{}", self.0, owner.region, owner.account)
+        format!("{}.{}.{}", self.0, owner.region, owner.account)
     }
 
     /// Whose key it is, if the name is that of a service key of the region.
     pub fn account_of<'a>(&self, region: &str, name: &'a str) -> Option<&'a str> {
-        name.strip_prefix(&*self.0)?.strip_prefix('-')?.strip_prefix(region)?.strip_prefix('-')
+        name.strip_prefix(&*self.0)?.strip_prefix('.')?.strip_prefix(region)?.strip_prefix('.')
     }
 }
 
@@ -215,6 +217,22 @@ pub trait KeyProvider: Send + Sync {
 
     /// Changes the state of a key; [`KmsError::Unsupported`] where that is the affair of the KMS's own operators.
     fn change(&self, id: &CmkId, change: Change) -> Result<Answer<Cmk>, KmsError>;
+
+    /// Which state of its keys this is, where they are ours to keep: noted when they are opened, so that an older copy in their place is noticed.
+    fn generation(&self) -> Option<Generation> {
+        None
+    }
+
+    /// Refuses if its keys are older than what was noted, or other ones.
+    fn check_generation(&self, _noted: &Generation) -> Result<(), KmsError> {
+        Ok(())
+    }
+
+    /// Writes a copy of its keys, sealed as they are, where they are ours to copy.
+    fn backup(&self, _to: &Path) -> Result<(), KmsError> {
+        let what = "copy its keys for us; back it up by its own means".to_owned();
+        Err(KmsError::Unsupported { kms: self.name(), what })
+    }
 }
 
 #[cfg(test)]
@@ -226,9 +244,9 @@ mod tests {
         let keys = ServiceKeys::default();
         let owner = Owner { region: "cn-hangzhou".to_owned(), account: "a-1".to_owned() };
         let name = keys.name_for(&owner);
-        assert_eq!(name, "strongroom-cn-hangzhou-a-1");
+        assert_eq!(name, "strongroom.cn-hangzhou.a-1");
         assert_eq!(keys.account_of("cn-hangzhou", &name), Some("a-1"));
-        assert_eq!(keys.account_of("cn", "other-cn-a"), None);
+        assert_eq!(keys.account_of("cn", "other.cn.a"), None);
         assert!("a b".parse::<ServiceKeys>().is_err());
     }
 }

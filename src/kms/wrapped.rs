@@ -182,7 +182,7 @@ mod tests {
         let owner = Owner { region: "local".to_owned(), account: "a".to_owned() };
         WrappedKey {
             provider: ProviderKind::Vault,
-            cmk: CmkId("strongroom-local-a".to_owned()),
+            cmk: CmkId("strongroom.local.a".to_owned()),
             cmk_version: 7,
             context: KeyContext::disk(owner, Uuid::from_u128(5)),
             blob: vec![9; 60],

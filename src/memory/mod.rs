@@ -8,9 +8,11 @@ mod buffer;
 mod pool;
 mod secret;
 mod segment;
+mod swap;
 
 pub use arena::{Arena, ArenaError, HugePages, Pages};
 pub use buffer::Buffer;
 pub use pool::{BufferPool, LARGEST_BUFFER, PAGE};
-pub use secret::{Secret, SecretError};
+pub use secret::{Secret, SecretError, SecretMemory};
 pub use segment::Segment;
+pub use swap::swap_areas;

@@ -25,8 +25,10 @@ pub struct Lending {
 }
 
 impl Lending {
-    /// Lends these. There may be none yet: see [`Lending::prepare`].
-    pub fn new(buffers: Vec<Buffer>) -> Self {
+    /// Lends these. There may be none yet: see [`Lending::prepare`]. They are kept for long, so that what others left in them is wiped now: the
+    /// wiping of free buffers would not reach it.
+    pub fn new(mut buffers: Vec<Buffer>) -> Self {
+        buffers.iter_mut().for_each(|buffer| buffer.fill(0));
         Self {
             count: Cell::new(buffers.len()),
             free: RefCell::new(buffers),
@@ -41,7 +43,9 @@ impl Lending {
         if self.count.get() > 0 {
             return;
         }
-        let buffer = reactor.buffers().take(len).await;
+        let mut buffer = reactor.buffers().take(len).await;
+        // As above.
+        buffer.fill(0);
         // Several may have waited.
         if self.count.get() == 0 {
             self.count.set(1);

@@ -20,6 +20,7 @@ mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timer;
+mod wipe;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -50,6 +51,7 @@ pub use task::yield_now;
 use mailbox::{Mailbox, Message};
 use task::Executor;
 use timer::Timers;
+use wipe::Wiping;
 
 /// How many turns a reactor spins before it looks at the clock again while it has nothing to do.
 const SPINS_PER_LOOK: u32 = 64;
@@ -138,6 +140,7 @@ struct Core {
     mailbox: Arc<Mailbox>,
     stats: Arc<ReactorStats>,
     stopping: Cell<bool>,
+    wiping: Wiping,
     idle_after: Option<Duration>,
 }
 
@@ -167,6 +170,7 @@ impl Reactor {
             mailbox,
             stats,
             stopping: Cell::new(false),
+            wiping: Wiping::default(),
             idle_after: (config.idle_us > 0).then(|| Duration::from_micros(config.idle_us)),
         })))
     }
@@ -204,6 +208,10 @@ impl Reactor {
     /// Whether the reactor was asked to stop: tasks finish what they have and end.
     pub fn is_stopping(&self) -> bool {
         self.0.stopping.get()
+    }
+
+    fn wiping(&self) -> &Wiping {
+        &self.0.wiping
     }
 
     fn run(&self) {

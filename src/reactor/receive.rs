@@ -4,12 +4,16 @@
 //! in it at a time, so that the same ones, whose lines are still in the cache, go round; when the kernel finds none there are more the next
 //! time. On a kernel without such rings each receive brings its own buffer, which costs memory and nothing else.
 //!
+//! When a disk is closed, its plain text is wiped from all of them: from those that are spare at once, from those that are held when they come back,
+//! and from those in the ring by passing them through once, as the kernel may write to these at any time.
+//!
 //! Invariants: a buffer is in the ring, or spare, or held, never two of these; a held one comes back when its last [`Received`] is dropped.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -18,7 +22,7 @@ use io_uring::types::BufRingEntry;
 use crate::memory::{Buffer, PAGE, Segment};
 
 use super::sync::WaitList;
-use super::{Reactor, Socket};
+use super::{Reactor, Socket, yield_now};
 
 /// Bytes of one buffer: many capsules with one receive, and few enough that some buffers fit into the second-level cache.
 pub const RECEIVE_BYTES: usize = 64 << 10;
@@ -40,6 +44,9 @@ pub struct ReceiveBuffers {
     buffers: RefCell<Vec<Buffer>>,
     holds: RefCell<Vec<Cell<u32>>>,
     spare: RefCell<Vec<u16>>,
+    /// Buffers that have to be wiped, and how many these are.
+    soiled: RefCell<Vec<Cell<bool>>>,
+    soiled_count: Cell<usize>,
     most: u16,
     returned: WaitList,
 }
@@ -55,7 +62,7 @@ impl ReceiveBuffers {
             unsafe { reactor.ring().register_buffer_group(page.as_ptr(), ENTRIES, group) }.ok().map(|()| page)
         });
         let room = usize::from(most);
-        Rc::new(Self {
+        let receivers = Rc::new(Self {
             reactor: reactor.clone(),
             group,
             entries,
@@ -65,9 +72,13 @@ impl ReceiveBuffers {
             buffers: RefCell::new(Vec::with_capacity(room)),
             holds: RefCell::new(Vec::with_capacity(room)),
             spare: RefCell::new(Vec::with_capacity(room)),
+            soiled: RefCell::new(Vec::with_capacity(room)),
+            soiled_count: Cell::new(0),
             most,
             returned: WaitList::with_room(room),
-        })
+        });
+        reactor.wiping().include(&receivers);
+        receivers
     }
 
     /// Receives what has come, or waits for it; `None` when the peer has closed its side.
@@ -131,7 +142,11 @@ impl ReceiveBuffers {
         if buffers.len() >= usize::from(self.most) {
             return None;
         }
-        buffers.push(self.reactor.buffers().try_take(RECEIVE_BYTES)?);
+        let mut buffer = self.reactor.buffers().try_take(RECEIVE_BYTES)?;
+        // It is kept for ever: the wiping of free buffers would not reach what is in it.
+        buffer.fill(0);
+        buffers.push(buffer);
+        self.soiled.borrow_mut().push(Cell::new(false));
         self.holds.borrow_mut().push(Cell::new(0));
         Some((buffers.len() - 1) as u16)
     }
@@ -158,12 +173,66 @@ impl ReceiveBuffers {
     }
 
     fn give_back(&self, id: u16) {
+        if self.soiled_count.get() > 0 {
+            self.wipe_if_soiled(id);
+        }
         if self.entries.is_some() && self.in_ring.get() < self.kept_in_ring.get() {
             self.put_into_ring(id);
         } else {
             self.spare.borrow_mut().push(id);
         }
         self.returned.wake_all();
+    }
+
+    /// All of them may hold what has to be wiped.
+    pub(super) fn soil(&self) {
+        let soiled = self.soiled.borrow();
+        soiled.iter().for_each(|soiled| soiled.set(true));
+        self.soiled_count.set(soiled.len());
+    }
+
+    #[cold]
+    fn wipe_if_soiled(&self, id: u16) {
+        if self.soiled.borrow()[usize::from(id)].replace(false) {
+            self.soiled_count.set(self.soiled_count.get() - 1);
+            self.buffers.borrow_mut()[usize::from(id)].fill(0);
+        }
+    }
+
+    /// Wipes those that are spare or in the ring, one by one. Held ones are wiped when they come back; on a kernel without rings also those that
+    /// receives which wait have brought.
+    pub(super) async fn wipe(self: &Rc<Self>) {
+        while let Some(id) = self.soiled_spare() {
+            self.wipe_if_soiled(id);
+            yield_now().await;
+        }
+        if self.in_ring.get() == 0 {
+            return;
+        }
+        let passed = match UnixStream::pair() {
+            Ok((ours, theirs)) => self.pass_ring_through(ours, &Socket::new(&self.reactor, theirs.into())).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = passed {
+            tracing::warn!("receive buffers are wiped only when they are used next: {e}");
+        }
+    }
+
+    fn soiled_spare(&self) -> Option<u16> {
+        let soiled = self.soiled.borrow();
+        self.spare.borrow().iter().copied().find(|&id| soiled[usize::from(id)].get())
+    }
+
+    /// Receives a byte for each buffer in the ring: the kernel takes them in their order, and each is wiped when it comes back.
+    async fn pass_ring_through(self: &Rc<Self>, mut from: UnixStream, to: &Socket) -> io::Result<()> {
+        for _ in 0..self.in_ring.get() {
+            if self.soiled_count.get() == 0 || self.in_ring.get() == 0 {
+                break;
+            }
+            from.write_all(&[0])?;
+            drop(self.receive(to).await?);
+        }
+        Ok(())
     }
 }
 

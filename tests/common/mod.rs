@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{DeviceConfig, SharedDevice};
 use strongroom::disk::Disk;
-use strongroom::export::nbd::{NbdConfig, NbdServer};
+use strongroom::export::nbd::{NbdConfig, NbdError, NbdServer};
 use strongroom::export::stream::ListenAddress;
 use strongroom::memory::HugePages;
-use strongroom::reactor::{ReactorConfig, ReactorThread, allowed_cpus};
+use strongroom::reactor::{ReactorConfig, ReactorThread, Remote, allowed_cpus};
 use tempfile::TempDir;
 
 /// Servers end within this time, or something hangs.
@@ -52,20 +52,35 @@ impl Target {
     /// Serves the disks on `reactors` reactors, over a unix socket and TCP. `more` is configuration; without exports in it each disk
     /// is exported under its name.
     pub fn start(dir: TempDir, reactors: usize, disks: &[Arc<Disk>], more: &str) -> Self {
-        let reactor = ReactorConfig { memory_mib: 16, hugepages: HugePages::Never, ..ReactorConfig::default() };
-        let cpus = allowed_cpus();
-        let reactors: Vec<_> =
-            (0..reactors).map(|n| ReactorThread::start(cpus[n % cpus.len()], &reactor).expect("a reactor")).collect();
         let mut config: NbdConfig = toml::from_str(more).expect("a configuration");
-        config.listen =
-            vec![ListenAddress::Unix(dir.path().join("nbd.sock")), "tcp:127.0.0.1:0".parse().expect("an address")];
         if config.exports.is_empty() {
             let export = |disk: &Arc<Disk>| format!("name = '{0}'\ndisk = '{0}'", disk.name());
             config.exports = disks.iter().map(|disk| toml::from_str(&export(disk)).expect("an export")).collect();
         }
+        Self::serve(dir, reactors, config, |config, remotes| NbdServer::start(config, disks, remotes))
+    }
+
+    /// Serves nothing yet.
+    pub fn start_even_empty(dir: TempDir, reactors: usize) -> Self {
+        let start = |config: &NbdConfig, remotes: &[Remote]| NbdServer::start_even_empty(config, &[], remotes);
+        Self::serve(dir, reactors, NbdConfig::default(), start)
+    }
+
+    fn serve(
+        dir: TempDir,
+        reactors: usize,
+        mut config: NbdConfig,
+        start: impl FnOnce(&NbdConfig, &[Remote]) -> Result<NbdServer, NbdError>,
+    ) -> Self {
+        let reactor = ReactorConfig { memory_mib: 16, hugepages: HugePages::Never, ..ReactorConfig::default() };
+        let cpus = allowed_cpus();
+        let reactors: Vec<_> =
+            (0..reactors).map(|n| ReactorThread::start(cpus[n % cpus.len()], &reactor).expect("a reactor")).collect();
+        config.listen =
+            vec![ListenAddress::Unix(dir.path().join("nbd.sock")), "tcp:127.0.0.1:0".parse().expect("an address")];
         let remotes: Vec<_> = reactors.iter().map(|reactor| reactor.remote().clone()).collect();
         let free_bytes = remotes.iter().map(|remote| remote.call(|r| r.buffers().free_bytes())).collect();
-        let server = NbdServer::start(&config, disks, &remotes).expect("a server");
+        let server = start(&config, &remotes).expect("a server");
         Self { dir, reactors, free_bytes, server: Some(server) }
     }
 

@@ -39,17 +39,19 @@ impl Target {
 
     /// The same with a whole configuration; its control socket is `c`.
     pub fn start_with(dir: TempDir, config: &str) -> Self {
+        Self::start_command(dir, config, |_| ())
+    }
+
+    /// The same; `prepare` has its way with the command.
+    pub fn start_command(dir: TempDir, config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let path = dir.path().join("target.toml");
         std::fs::write(&path, config).expect("written");
         let log = std::fs::File::create(dir.path().join("log")).expect("created");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
-            .args(["serve", "--config"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("it starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.args(["serve", "--config"]).arg(&path);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        prepare(&mut command);
+        let mut child = command.spawn().expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut report = String::new();
         // The last line of the report.

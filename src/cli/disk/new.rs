@@ -68,8 +68,8 @@ struct EncryptionArgs {
     /// A file with the key
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Only `none`: what is written is stored as it is
-    #[arg(long, value_parser = ["none"])]
+    /// kms: a key of its own, which the KMS keeps; or none: what is written is stored as it is
+    #[arg(long, value_parser = ["kms", "none"])]
     encryption: Option<String>,
 }
 
@@ -80,8 +80,8 @@ struct CloneEncryptionArgs {
     /// A file with the key; with --from-snapshot, that of the snapshot's disk if left out
     #[arg(long, value_name = "FILE", required_unless_present_any = ["encryption", "from_snapshot"])]
     key_file: Option<PathBuf>,
-    /// Only `none`: what is written is stored as it is
-    #[arg(long, value_parser = ["none"])]
+    /// kms: a key of its own, which the KMS keeps; or none: what is written is stored as it is
+    #[arg(long, value_parser = ["kms", "none"])]
     encryption: Option<String>,
 }
 
@@ -117,10 +117,9 @@ fn absolute(path: &PathBuf) -> io::Result<PathBuf> {
 
 impl CommonArgs {
     /// The keys of `[[disk]]` that all disks have.
-    fn params(&self, name: &str, key_file: Option<&PathBuf>, is_plain: bool) -> io::Result<Value> {
+    fn params(&self, name: &str, key_file: Option<&PathBuf>, word: Option<&str>) -> io::Result<Value> {
         let encryption = match key_file {
-            None if is_plain => json!("none"),
-            None => Value::Null,
+            None => json!(word),
             Some(file) => {
                 let mut encryption = json!({"key_file": absolute(file)?});
                 if let Some(unit) = &self.tweak_unit {
@@ -146,7 +145,7 @@ impl AddArgs {
     /// The parameters of `disk.add`.
     pub(super) fn params(&self) -> io::Result<Value> {
         let EncryptionArgs { key_file, encryption } = &self.encryption;
-        let mut disk = self.common.params(&self.name, key_file.as_ref(), encryption.is_some())?;
+        let mut disk = self.common.params(&self.name, key_file.as_ref(), encryption.as_deref())?;
         if let Some(pool) = &self.pool {
             disk["pool"] = json!(pool);
             return Ok(json!({"disk": disk}));
@@ -169,7 +168,7 @@ impl CreateArgs {
     /// The parameters of `disk.create`.
     pub(super) fn params(&self) -> io::Result<Value> {
         let CloneEncryptionArgs { key_file, encryption } = &self.encryption;
-        let mut disk = self.common.params(&self.name, key_file.as_ref(), encryption.is_some())?;
+        let mut disk = self.common.params(&self.name, key_file.as_ref(), encryption.as_deref())?;
         disk["pool"] = json!(self.pool);
         disk["size"] = json!(self.content.size.map(|Size(bytes)| bytes));
         disk["from_snapshot"] = json!(self.content.from_snapshot);

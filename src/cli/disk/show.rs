@@ -23,10 +23,10 @@ pub(super) fn list(disks: Vec<DiskReport>) -> String {
             disk.name,
             disk.size_bytes.map_or("OFFLINE".to_owned(), bytes),
             number(disk.sector_bytes),
-            disk.encryption,
+            disk.key.map_or(disk.encryption.clone(), |key| format!("{} ({key})", disk.encryption)),
             disk.account.unwrap_or_default(),
             number(disk.nsid),
-            disk.attached_to.join(", ") + shared,
+            if disk.state == "detached" { disk.state } else { disk.attached_to.join(", ") + shared },
             disk.nbd_exports.join(", "),
             disk.pool.unwrap_or_default(),
             disk.allocated_bytes.map(bytes).unwrap_or_default(),
@@ -48,6 +48,7 @@ pub(super) fn one(DiskDetail { disk, kernel, device_is, volume }: &DiskDetail) -
         ("size", disk.size_bytes.map_or_else(unknown, size)),
         ("sector", disk.sector_bytes.map_or_else(unknown, |bytes| format!("{bytes} bytes"))),
         ("encryption", format!("{}{kernel}", disk.encryption)),
+        ("state", disk.state.clone()),
     ]);
     if let Some(device) = &disk.device {
         lines.push(("device", format!("{device}: {}", device_is.clone().unwrap_or_else(unknown))));

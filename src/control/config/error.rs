@@ -9,6 +9,7 @@ use crate::device::DeviceError;
 use crate::disk::DiskError;
 use crate::export::nbd::NbdError;
 use crate::export::nvme_tcp::{NvmeTcpError, PolicyError};
+use crate::kms::KmsError;
 use crate::volume::PoolError;
 
 /// Why a configuration cannot be used.
@@ -59,6 +60,14 @@ pub enum ConfigError {
     /// A pool or disk that is configured could not be opened when the target started.
     #[error("{0}")]
     Offline(String),
+    /// The KMS does not give a disk's key, or cannot be used.
+    #[error("{before}{source}", before = disk.as_ref().map(|disk| format!("disk {disk}: ")).unwrap_or_default())]
+    Kms {
+        /// The disk that is about, if it is about one.
+        disk: Option<String>,
+        /// What it said.
+        source: KmsError,
+    },
     /// The NBD export names what is not there.
     #[error(transparent)]
     Nbd(#[from] NbdError),
@@ -70,7 +79,18 @@ pub enum ConfigError {
     NvmeTcp(#[from] NvmeTcpError),
 }
 
+impl From<KmsError> for ConfigError {
+    fn from(source: KmsError) -> Self {
+        Self::Kms { disk: None, source }
+    }
+}
+
 impl ConfigError {
+    /// What a KMS said about the key of a disk.
+    pub(in crate::control) fn of_key(disk: &str) -> impl FnOnce(KmsError) -> Self {
+        move |source| Self::Kms { disk: Some(disk.to_owned()), source }
+    }
+
     /// The same error, with the object that it is about before it.
     pub(super) fn of(self, object: String) -> Self {
         let before = |text: String| format!("{object}: {text}");

@@ -7,6 +7,7 @@ mod account;
 mod attachment;
 mod crypto;
 mod error;
+mod kms;
 mod pool;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::reactor::{ReactorConfig, allowed_cpus};
 pub use account::{AccountConfig, HostConfig};
 pub use crypto::{CryptoConfig, KernelChoice};
 pub use error::ConfigError;
+pub use kms::KmsConfig;
 pub use pool::PoolConfig;
 pub(super) use pool::{check_name, check_snapshot_name};
 
@@ -37,6 +39,8 @@ pub struct Config {
     pub reactor: ReactorConfig,
     /// The cipher.
     pub crypto: CryptoConfig,
+    /// The KMS that keeps the keys of disks.
+    pub kms: Option<KmsConfig>,
     /// The accounts.
     #[serde(rename = "account")]
     pub accounts: Vec<AccountConfig>,
@@ -69,6 +73,7 @@ impl Default for Config {
             region: "local".to_owned(),
             reactor: ReactorConfig::default(),
             crypto: CryptoConfig::default(),
+            kms: None,
             accounts: Vec::new(),
             hosts: Vec::new(),
             devices: Vec::new(),
@@ -113,6 +118,7 @@ impl Config {
         self.devices.iter_mut().for_each(|device| resolve_device(device, folder));
         self.disks.iter_mut().for_each(|disk| resolve_disk(disk, folder));
         self.hosts.iter_mut().for_each(|host| resolve_host(host, folder));
+        self.kms.iter_mut().for_each(|kms| kms.resolve(folder));
         for address in self.nbd.iter_mut().flat_map(|nbd| &mut nbd.listen) {
             if let ListenAddress::Unix(path) = address {
                 *path = folder.join(&path);
@@ -126,9 +132,10 @@ impl Config {
         }
     }
 
-    /// Adds a disk. [`Config::check`] has to follow, as after each of these changes.
+    /// Adds a disk. [`Config::check`] has to follow, as after each of these changes. What it takes from its source it keeps, also when that goes.
     pub(super) fn add_disk(&mut self, mut disk: DiskConfig) {
         resolve_disk(&mut disk, &self.folder);
+        disk.encryption = self.encryption_of(&disk).ok().or(disk.encryption);
         self.disks.push(disk);
     }
 
@@ -158,11 +165,13 @@ impl Config {
 
     /// What one struct alone cannot see: names used twice, names that lead nowhere, devices used twice, disks seen by whom they must not be.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        check_region(&self.region)?;
         unique("account", self.accounts.iter().map(|account| account.name.as_str()))?;
         unique("host", self.hosts.iter().map(|host| host.name.as_str()))?;
         unique("device", self.devices.iter().map(|device| device.name.as_str()))?;
         unique("pool", self.pools.iter().map(|pool| pool.name.as_str()))?;
         unique("disk", self.disks.iter().map(|disk| disk.name.as_str()))?;
+        self.kms.iter().try_for_each(KmsConfig::check)?;
         pool::check_storage(self)?;
         if let Some(nbd) = &self.nbd {
             nbd.check_exports(self.disks.iter().map(|disk| disk.name.as_str()))?;
@@ -192,6 +201,15 @@ impl Config {
         }
         Ok(cores.clone())
     }
+}
+
+/// A region's name is a part of the names of keys in a KMS, where a dot ends it.
+fn check_region(region: &str) -> Result<(), ConfigError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=32).contains(&region.len()) && region.chars().all(fits) {
+        return Ok(());
+    }
+    Err(ConfigError::Wrong(format!("region = {region:?} is no name; use 1 to 32 letters, digits, '-' and '_'")))
 }
 
 fn resolve_device(device: &mut DeviceConfig, folder: &Path) {

@@ -50,6 +50,20 @@ impl Config {
         Ok(self.disk(disk)?.pool.as_deref())
     }
 
+    /// The disk of this name, with what it leaves to its source filled in.
+    pub(in crate::control) fn complete(&self, name: &str) -> Result<DiskConfig, ConfigError> {
+        let mut disk = self.disk(name)?.clone();
+        disk.encryption = Some(self.encryption_of(&disk)?);
+        Ok(disk)
+    }
+
+    /// Whether somebody needs the disk open. One whose key a KMS keeps is open only while a host or an export has it.
+    pub(in crate::control) fn is_used(&self, name: &str) -> Result<bool, ConfigError> {
+        let disk = self.disk(name)?;
+        let is_kept = matches!(self.encryption_of(disk)?, Encryption::Kms);
+        Ok(!is_kept || !disk.attached_to.is_empty() || self.exports_of(name).next().is_some())
+    }
+
     /// How a disk is encrypted: as it says, or as the disk whose snapshot it is made from.
     pub(in crate::control) fn encryption_of(&self, disk: &DiskConfig) -> Result<Encryption, ConfigError> {
         let mut at = disk;
@@ -71,7 +85,7 @@ impl Config {
             at = next;
         }
         Err(ConfigError::Wrong(
-            "encryption is missing; write { key_file = \"…\" }, or \"none\" for a disk whose content is stored as it is".to_owned(),
+            "encryption is missing; write \"kms\", { key_file = \"…\" }, or \"none\" for a disk whose content is stored as it is".to_owned(),
         ))
     }
 }
@@ -140,7 +154,21 @@ fn check_disk(config: &Config, disk: &DiskConfig) -> Result<(), ConfigError> {
         (None, None) => return wrong("it has neither a device nor a pool; name one of them"),
         (Some(_), Some(_)) => return wrong("it has a device and a pool; name one of them"),
     }
-    config.encryption_of(disk).map(drop)
+    match config.encryption_of(disk)? {
+        Encryption::Kms => check_kms_disk(config, disk),
+        Encryption::None | Encryption::Xts(_) => Ok(()),
+    }
+}
+
+/// Checks a disk whose key a KMS keeps.
+fn check_kms_disk(config: &Config, disk: &DiskConfig) -> Result<(), ConfigError> {
+    let missing = match () {
+        () if config.kms.is_none() => "needs a KMS; add [kms.embedded] or another one to the configuration",
+        () if disk.pool.is_none() => "needs a pool, where its wrapped key is stored beside it; name one",
+        () if disk.account.is_none() => "needs an account, whose service key wraps the disk's; name one",
+        () => return Ok(()),
+    };
+    Err(ConfigError::Wrong(format!("encryption = \"kms\" {missing}")))
 }
 
 /// Refuses what cannot be the name of a pool, volume or snapshot.
@@ -222,7 +250,7 @@ mod tests {
         .expect("taken");
         let key = |name: &str| match config.encryption_of(config.disk(name).expect("there")).expect("known") {
             Encryption::Xts(xts) => xts.key_file.file_name().expect("a name").to_owned(),
-            Encryption::None => panic!("plain"),
+            Encryption::None | Encryption::Kms => panic!("no key file"),
         };
         assert_eq!([key("v1"), key("v2"), key("v3")], ["k", "k", "l"]);
         let pool = config.pool("p").expect("there");

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tracing::{debug, info};
 
 use crate::control::target::Target;
+use crate::kms::audit::Actor;
 
 use super::message::{Call, answer, unreadable};
 use super::methods::find;
@@ -38,13 +39,14 @@ pub(super) enum Standing {
 pub(super) struct Client {
     stream: UnixStream,
     peer: String,
+    actor: Actor,
     standing: Mutex<Standing>,
 }
 
 impl Client {
-    pub(super) fn new(stream: UnixStream, peer: String) -> io::Result<Self> {
+    pub(super) fn new(stream: UnixStream, peer: String, actor: Actor) -> io::Result<Self> {
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, peer, standing: Mutex::new(Standing::Silent(Instant::now())) })
+        Ok(Self { stream, peer, actor, standing: Mutex::new(Standing::Silent(Instant::now())) })
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -96,7 +98,7 @@ impl Client {
             let what = format!("there is no method {name:?}; rpc.list tells which ones there are");
             return Err(Refusal::new(Kind::MethodNotFound, what));
         };
-        let result = (method.run)(target, call.params);
+        let result = (method.run)(target, self.actor, call.params);
         if method.changes {
             match &result {
                 Ok(_) => info!(peer = self.peer, "control: {} done", method.name),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::control::target::Target;
+use crate::kms::audit::Actor;
 
 use super::refusal::{Kind, Refusal};
 
@@ -22,7 +23,7 @@ pub struct Method {
     pub example: &'static str,
     /// Whether it changes the target; this is logged.
     pub(super) changes: bool,
-    pub(super) run: fn(&Target, Value) -> Result<Value, Refusal>,
+    pub(super) run: fn(&Target, Actor, Value) -> Result<Value, Refusal>,
 }
 
 /// A parameter.
@@ -48,6 +49,9 @@ const fn takes(name: &'static str, kind: &'static str, about: &'static str) -> P
 const DISK: Param = needs("name", "string", "the disk");
 const POOL: Param = needs("name", "string", "the pool");
 const POOL_IF_SEVERAL: Param = takes("pool", "string", "the pool; needed if several have what is named");
+const KEY: Param = needs("key", "string", "the master key; or an account, for its service key");
+const SERVICE_KEY_TOO: Param =
+    takes("service_key_too", "boolean", "has to be true for a service key: all disks of its account depend on it");
 const HOST: Param = needs("host", "string", "the host");
 
 /// All methods, in the order of their names.
@@ -59,7 +63,7 @@ pub static METHODS: &[Method] = &[
         result: "the account",
         example: r#"{"name": "acme"}"#,
         changes: true,
-        run: |target, params| reply(target.add_account(&take(params)?)?),
+        run: |target, _, params| reply(target.add_account(&take(params)?)?),
     },
     Method {
         name: "account.list",
@@ -68,7 +72,7 @@ pub static METHODS: &[Method] = &[
         result: "an array of accounts",
         example: "{}",
         changes: false,
-        run: |target, params| nothing(params, || reply(target.accounts())),
+        run: |target, _, params| nothing(params, || reply(target.accounts())),
     },
     Method {
         name: "connection.list",
@@ -77,7 +81,7 @@ pub static METHODS: &[Method] = &[
         result: "an array of controllers",
         example: "{}",
         changes: false,
-        run: |target, params| nothing(params, || reply(target.controllers())),
+        run: |target, _, params| nothing(params, || reply(target.controllers())),
     },
     Method {
         name: "disk.add",
@@ -89,7 +93,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"disk": {"name": "scratch", "device": "scratch", "encryption": "none"}, "device": {"name": "scratch", "kind": "memory", "size": "64 MiB"}}"#,
         changes: true,
-        run: |target, params| reply(target.add_disk(take(params)?)?),
+        run: |target, actor, params| reply(target.add_disk(take(params)?, actor)?),
     },
     Method {
         name: "disk.attach",
@@ -98,7 +102,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"name": "vol0", "host": "web1"}"#,
         changes: true,
-        run: |target, params| reply(target.attach(&take(params)?)?),
+        run: |target, actor, params| reply(target.attach(&take(params)?, actor)?),
     },
     Method {
         name: "disk.create",
@@ -112,7 +116,7 @@ pub static METHODS: &[Method] = &[
             takes(
                 "encryption",
                 "object or string",
-                "{\"key_file\": …} or \"none\"; with from_snapshot as the disk that it is of, if left out",
+                "\"kms\", {\"key_file\": …} or \"none\"; with from_snapshot as the disk that it is of, if left out",
             ),
             takes("account", "string", "whose disk it is"),
             takes("shared", "boolean", "several hosts may have it at once"),
@@ -123,7 +127,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"name": "vol2", "pool": "p0", "size": "20 GiB", "encryption": "none"}"#,
         changes: true,
-        run: |target, params| reply(target.create_disk(take(params)?)?),
+        run: |target, actor, params| reply(target.create_disk(take(params)?, actor)?),
     },
     Method {
         name: "disk.delete",
@@ -132,7 +136,7 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "vol2"}"#,
         changes: true,
-        run: |target, params| reply(target.delete_disk(&take(params)?)?),
+        run: |target, actor, params| reply(target.delete_disk(&take(params)?, actor)?),
     },
     Method {
         name: "disk.detach",
@@ -141,7 +145,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"name": "vol0", "host": "web1"}"#,
         changes: true,
-        run: |target, params| reply(target.detach(&take(params)?)?),
+        run: |target, actor, params| reply(target.detach(&take(params)?, actor)?),
     },
     Method {
         name: "disk.list",
@@ -150,7 +154,7 @@ pub static METHODS: &[Method] = &[
         result: "an array of disks",
         example: "{}",
         changes: false,
-        run: |target, params| nothing(params, || reply(target.disks())),
+        run: |target, _, params| nothing(params, || reply(target.disks())),
     },
     Method {
         name: "disk.remove",
@@ -159,7 +163,7 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "scratch"}"#,
         changes: true,
-        run: |target, params| reply(target.remove_disk(&take(params)?)?),
+        run: |target, _, params| reply(target.remove_disk(&take(params)?)?),
     },
     Method {
         name: "disk.resize",
@@ -176,7 +180,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"name": "vol0", "size": "2 GiB"}"#,
         changes: true,
-        run: |target, params| reply(target.resize(&take(params)?)?),
+        run: |target, _, params| reply(target.resize(&take(params)?)?),
     },
     Method {
         name: "disk.show",
@@ -185,7 +189,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk, with `kernel`, `device_is` and, in a pool, `volume`: own and shared bytes, and snapshots",
         example: r#"{"name": "vol0"}"#,
         changes: false,
-        run: |target, params| reply(target.disk(&take(params)?)?),
+        run: |target, _, params| reply(target.disk(&take(params)?)?),
     },
     Method {
         name: "export.list",
@@ -194,7 +198,7 @@ pub static METHODS: &[Method] = &[
         result: "an object with one key for each export that the configuration has",
         example: "{}",
         changes: false,
-        run: |target, params| nothing(params, || reply(target.exports())),
+        run: |target, _, params| nothing(params, || reply(target.exports())),
     },
     Method {
         name: "host.add",
@@ -214,7 +218,7 @@ pub static METHODS: &[Method] = &[
         result: "the host",
         example: r#"{"name": "web2", "account": "acme", "nqn": "nqn.2014-08.org.nvmexpress:uuid:6f3b1c9e-0b6f-4c55-8d0a-3b7f1f8f6a11"}"#,
         changes: true,
-        run: |target, params| reply(target.add_host(take(params)?)?),
+        run: |target, _, params| reply(target.add_host(take(params)?)?),
     },
     Method {
         name: "host.list",
@@ -223,7 +227,7 @@ pub static METHODS: &[Method] = &[
         result: "an array of hosts; of their secrets only whether there are some",
         example: "{}",
         changes: false,
-        run: |target, params| nothing(params, || reply(target.hosts())),
+        run: |target, _, params| nothing(params, || reply(target.hosts())),
     },
     Method {
         name: "host.remove",
@@ -232,7 +236,97 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "web2"}"#,
         changes: true,
-        run: |target, params| reply(target.remove_host(&take(params)?)?),
+        run: |target, _, params| reply(target.remove_host(&take(params)?)?),
+    },
+    Method {
+        name: "key.backup",
+        about: "write a copy of the KMS's keys, sealed as they are, to a file on the target's machine",
+        params: &[needs("to", "string", "the file, which must not be there; an absolute path")],
+        result: "the file",
+        example: r#"{"to": "/var/backups/keys.store"}"#,
+        changes: true,
+        run: |target, actor, params| reply(target.backup_keys(&take(params)?, actor)?),
+    },
+    Method {
+        name: "key.cancel_deletion",
+        about: "keep a key that was to be destroyed; it is disabled then",
+        params: &[KEY],
+        result: "the key",
+        example: r#"{"key": "acme"}"#,
+        changes: true,
+        run: |target, actor, params| reply(target.cancel_key_deletion(&take(params)?, actor)?),
+    },
+    Method {
+        name: "key.disable",
+        about: "let nothing be wrapped or opened by a key; disks that are attached go on",
+        params: &[KEY, SERVICE_KEY_TOO],
+        result: "the key",
+        example: r#"{"key": "acme", "service_key_too": true}"#,
+        changes: true,
+        run: |target, actor, params| reply(target.disable_key(&take(params)?, actor)?),
+    },
+    Method {
+        name: "key.enable",
+        about: "let a disabled key be used again",
+        params: &[KEY],
+        result: "the key",
+        example: r#"{"key": "acme"}"#,
+        changes: true,
+        run: |target, actor, params| reply(target.enable_key(&take(params)?, actor)?),
+    },
+    Method {
+        name: "key.list",
+        about: "list the master keys of the region with the disks whose keys they wrap",
+        params: &[],
+        result: "an array of keys",
+        example: "{}",
+        changes: false,
+        run: |target, _, params| nothing(params, || reply(target.keys()?)),
+    },
+    Method {
+        name: "key.rewrap",
+        about: "wrap disk keys by the newest version of their master key; data stays as it is",
+        params: &[takes("key", "string", "the master key, or its account; all, if left out")],
+        result: "what was wrapped anew, what was by now, and what failed; to be repeated until nothing fails",
+        example: "{}",
+        changes: true,
+        run: |target, actor, params| reply(target.rewrap_keys(&take(params)?, actor)?),
+    },
+    Method {
+        name: "key.rotate",
+        about: "make a new version of a master key: it wraps new disk keys, and old versions open what they wrapped",
+        params: &[KEY],
+        result: "the key",
+        example: r#"{"key": "acme"}"#,
+        changes: true,
+        run: |target, actor, params| reply(target.rotate_key(&take(params)?, actor)?),
+    },
+    Method {
+        name: "key.schedule_deletion",
+        about: "have a key destroyed after a waiting period, and with it the data of all disks whose keys it wraps",
+        params: &[KEY, takes("days", "number", "the waiting period, 7 to 366; 30, if left out"), SERVICE_KEY_TOO],
+        result: "the key",
+        example: r#"{"key": "acme", "days": 30, "service_key_too": true}"#,
+        changes: true,
+        run: |target, actor, params| reply(target.schedule_key_deletion(&take(params)?, actor)?),
+    },
+    Method {
+        name: "key.show",
+        about: "show one master key",
+        params: &[KEY],
+        result: "the key",
+        example: r#"{"key": "acme"}"#,
+        changes: false,
+        run: |target, _, params| reply(target.key(&take(params)?)?),
+    },
+    Method {
+        name: "kms.status",
+        about: "ask the KMS how it is",
+        params: &[],
+        result: "its kind and name, `available`, what it says, the calls made to it, and the disks that wait for it",
+        example: "{}",
+        changes: false,
+        run: |target, _, params| nothing(params, || reply(target.kms_status()?)),
     },
     Method {
         name: "log.level",
@@ -241,7 +335,7 @@ pub static METHODS: &[Method] = &[
         result: "the filter",
         example: r#"{"filter": "info"}"#,
         changes: true,
-        run: |target, params| reply(target.log_level(take(params)?)?),
+        run: |target, _, params| reply(target.log_level(take(params)?)?),
     },
     Method {
         name: "pool.add",
@@ -253,7 +347,7 @@ pub static METHODS: &[Method] = &[
         result: "the pool",
         example: r#"{"pool": {"name": "p1", "device": "p1", "create": true}, "device": {"name": "p1", "kind": "memory", "size": "64 MiB", "hugepages": "never"}}"#,
         changes: true,
-        run: |target, params| reply(target.add_pool(take(params)?)?),
+        run: |target, _, params| reply(target.add_pool(take(params)?)?),
     },
     Method {
         name: "pool.grow",
@@ -269,7 +363,7 @@ pub static METHODS: &[Method] = &[
         result: "the pool",
         example: r#"{"name": "p0"}"#,
         changes: true,
-        run: |target, params| reply(target.grow_pool(&take(params)?)?),
+        run: |target, _, params| reply(target.grow_pool(&take(params)?)?),
     },
     Method {
         name: "pool.list",
@@ -278,7 +372,7 @@ pub static METHODS: &[Method] = &[
         result: "an array of pools",
         example: r#"{}"#,
         changes: false,
-        run: |target, params| nothing(params, || reply(target.pools())),
+        run: |target, _, params| nothing(params, || reply(target.pools())),
     },
     Method {
         name: "pool.remove",
@@ -287,7 +381,7 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "p1"}"#,
         changes: true,
-        run: |target, params| reply(target.remove_pool(&take(params)?)?),
+        run: |target, _, params| reply(target.remove_pool(&take(params)?)?),
     },
     Method {
         name: "pool.show",
@@ -296,7 +390,7 @@ pub static METHODS: &[Method] = &[
         result: "the pool, with `device_is` and `contents`",
         example: r#"{"name": "p0"}"#,
         changes: false,
-        run: |target, params| reply(target.pool(&take(params)?)?),
+        run: |target, _, params| reply(target.pool(&take(params)?)?),
     },
     Method {
         name: "rpc.list",
@@ -305,7 +399,7 @@ pub static METHODS: &[Method] = &[
         result: "an array of methods with their parameters, results and examples",
         example: "{}",
         changes: false,
-        run: |_, params| nothing(params, || reply(MethodList::all())),
+        run: |_, _, params| nothing(params, || reply(MethodList::all())),
     },
     Method {
         name: "snapshot.create",
@@ -317,7 +411,7 @@ pub static METHODS: &[Method] = &[
         result: "the snapshot, whose full name is disk@snapshot",
         example: r#"{"disk": "vol0", "name": "monday"}"#,
         changes: true,
-        run: |target, params| reply(target.create_snapshot(&take(params)?)?),
+        run: |target, actor, params| reply(target.create_snapshot(&take(params)?, actor)?),
     },
     Method {
         name: "snapshot.delete",
@@ -326,7 +420,7 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "vol0@monday"}"#,
         changes: true,
-        run: |target, params| reply(target.delete_snapshot(&take(params)?)?),
+        run: |target, actor, params| reply(target.delete_snapshot(&take(params)?, actor)?),
     },
     Method {
         name: "snapshot.diff",
@@ -341,7 +435,7 @@ pub static METHODS: &[Method] = &[
         result: "size_bytes; ranges, an array of {offset, length, kind: data or zero}; and next_offset, if there are more",
         example: r#"{"to": "vol0", "from": "vol0@monday"}"#,
         changes: false,
-        run: |target, params| reply(target.diff(&take(params)?)?),
+        run: |target, _, params| reply(target.diff(&take(params)?)?),
     },
     Method {
         name: "snapshot.list",
@@ -350,7 +444,7 @@ pub static METHODS: &[Method] = &[
         result: "an array of snapshots",
         example: r#"{"disk": "vol0"}"#,
         changes: false,
-        run: |target, params| reply(target.snapshots(&take(params)?)?),
+        run: |target, _, params| reply(target.snapshots(&take(params)?)?),
     },
     Method {
         name: "snapshot.rollback",
@@ -362,7 +456,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"disk": "vol0", "snapshot": "monday"}"#,
         changes: true,
-        run: |target, params| reply(target.rollback(&take(params)?)?),
+        run: |target, actor, params| reply(target.rollback(&take(params)?, actor)?),
     },
     Method {
         name: "stat",
@@ -371,7 +465,7 @@ pub static METHODS: &[Method] = &[
         result: "an array with an object for each disk: quantiles in microseconds, histograms as [from ns, to ns, commands]",
         example: r#"{"name": "vol0"}"#,
         changes: false,
-        run: |target, params| reply(target.stat(&take(params)?)?),
+        run: |target, _, params| reply(target.stat(&take(params)?)?),
     },
     Method {
         name: "target.info",
@@ -380,7 +474,7 @@ pub static METHODS: &[Method] = &[
         result: "version, pid, uptime_s, region and an array of reactors",
         example: "{}",
         changes: false,
-        run: |target, params| nothing(params, || reply(target.report())),
+        run: |target, _, params| nothing(params, || reply(target.report())),
     },
 ];
 

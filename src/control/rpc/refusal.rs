@@ -9,6 +9,7 @@ use crate::control::config::ConfigError;
 use crate::device::DeviceError;
 use crate::disk::DiskError;
 use crate::export::nvme_tcp::{InventoryError, NvmeTcpError};
+use crate::kms::KmsError;
 use crate::volume::PoolError;
 
 /// How every secret of DH-HMAC-CHAP begins (NVM Express Base 2.0 section 8.13.5.8).
@@ -41,6 +42,8 @@ pub enum Kind {
     NoSpace,
     /// It was begun, and has not ended in time.
     TimedOut,
+    /// What it needs does not answer now: the same request may succeed later.
+    Unavailable,
 }
 
 impl Kind {
@@ -59,6 +62,7 @@ impl Kind {
             Self::TimedOut => "timed_out",
             Self::Offline => "offline",
             Self::NoSpace => "no_space",
+            Self::Unavailable => "unavailable",
         }
     }
 
@@ -77,6 +81,7 @@ impl Kind {
             Self::TimedOut => -32006,
             Self::Offline => -32007,
             Self::NoSpace => -32008,
+            Self::Unavailable => -32009,
         }
     }
 }
@@ -124,6 +129,7 @@ impl From<ConfigError> for Refusal {
             ConfigError::NvmeTcp(error) => kind_of(error),
             ConfigError::Offline(_) => Kind::Offline,
             ConfigError::Pool(error) => kind_of_pool(error),
+            ConfigError::Kms { source, .. } => kind_of_kms(source),
         };
         Self::new(kind, error.to_string())
     }
@@ -138,6 +144,29 @@ impl From<NvmeTcpError> for Refusal {
 impl From<PoolError> for Refusal {
     fn from(error: PoolError) -> Self {
         Self::new(kind_of_pool(&error), error.to_string())
+    }
+}
+
+impl From<KmsError> for Refusal {
+    fn from(error: KmsError) -> Self {
+        ConfigError::from(error).into()
+    }
+}
+
+fn kind_of_kms(error: &KmsError) -> Kind {
+    use KmsError as E;
+    match error {
+        E::Unavailable { .. } => Kind::Unavailable,
+        E::NotFound { .. } => Kind::NotFound,
+        E::Refused { .. } | E::State { .. } | E::Unsupported { .. } | E::Config(_) => Kind::Refused,
+        E::Store { .. } => Kind::Offline,
+        E::Protocol { .. }
+        | E::NotAuthentic { .. }
+        | E::Wrapped(_)
+        | E::Audit(_)
+        | E::Memory(_)
+        | E::Random(_)
+        | E::Aead(_) => Kind::Failed,
     }
 }
 

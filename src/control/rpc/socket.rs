@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use tracing::warn;
 
 use crate::control::target::Target;
-use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, ListenError, Listener, peer_uid};
+use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, ListenError, Listener, peer_credentials};
+use crate::kms::audit::Actor;
 use crate::secrets::effective_uid;
 
 use super::client::Client;
@@ -102,11 +103,11 @@ impl Desk {
 
     fn welcome(self: &Arc<Self>, arrival: Arrival) -> io::Result<()> {
         let Arrival { socket, peer, admission, .. } = arrival;
-        let uid = peer_uid(socket.as_fd())?;
+        let libc::ucred { uid, pid, .. } = peer_credentials(socket.as_fd())?;
         if uid != 0 && uid != effective_uid() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("uid {uid} is neither root nor us")));
         }
-        let client = Arc::new(Client::new(UnixStream::from(socket), peer)?);
+        let client = Arc::new(Client::new(UnixStream::from(socket), peer, Actor::User { uid, pid })?);
         let mut book = self.book();
         book.make_room();
         let (target, own) = (self.target.clone(), client.clone());

@@ -1,16 +1,20 @@
 //! Disks: what there is, who sees it, and how both change.
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::control::config::{Config, known};
+use crate::control::keys::wrapped_key;
 use crate::control::rpc::{Kind, Refusal};
 use crate::device::DeviceConfig;
 use crate::disk::{DiskConfig, Encryption};
 use crate::export::nvme_tcp::{NvmeTcpError, NvmeTcpServer};
+use crate::kms::WrappedKey;
+use crate::kms::audit::{Actor, Operation};
 use crate::volume::{Usage, VolumeInfo};
 
-use super::{Changed, Removed, State, Target, namespace};
+use super::{Changed, Removed, State, Target, disks, namespace};
 
 /// A disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,10 +25,14 @@ pub struct DiskReport {
     pub account: Option<String>,
     /// Bytes on it; absent while it is offline.
     pub size_bytes: Option<u64>,
-    /// Bytes of a sector; absent while it is offline.
+    /// Bytes of a sector; absent while it is not open.
     pub sector_bytes: Option<u32>,
+    /// `open`; `detached`: its key is not in memory, because nobody uses it; or `offline`.
+    pub state: String,
     /// `aes-256-xts` or `none`.
     pub encryption: String,
+    /// Where its key is: `kms` or `file`; absent for a plain disk.
+    pub key: Option<String>,
     /// The device that it takes whole.
     pub device: Option<String>,
     /// The pool that its volume lies in.
@@ -107,20 +115,29 @@ impl State {
     /// What is known without asking anybody; the pool is asked with the state unlocked.
     fn disk(&self, nvme_tcp: Option<&NvmeTcpServer>, config: &DiskConfig) -> DiskReport {
         let disk = self.disks.open(&config.name);
-        let is_encrypted = match disk {
-            Ok(disk) => disk.is_encrypted(),
-            Err(_) => matches!(self.config.encryption_of(config), Ok(Encryption::Xts(_))),
+        let offline = self.disks.offline(&config.name);
+        let key = match self.config.encryption_of(config) {
+            Ok(Encryption::Kms) => Some("kms"),
+            Ok(Encryption::Xts(_)) => Some("file"),
+            Ok(Encryption::None) | Err(_) => None,
         };
         DiskReport {
             name: config.name.clone(),
             account: config.account.clone(),
             size_bytes: disk.ok().map(|disk| disk.size()),
             sector_bytes: disk.ok().map(|disk| disk.sector_size().bytes() as u32),
-            encryption: if is_encrypted { "aes-256-xts" } else { "none" }.to_owned(),
+            state: match (disk, offline) {
+                (Ok(_), _) => "open",
+                (Err(_), None) => "detached",
+                (Err(_), Some(_)) => "offline",
+            }
+            .to_owned(),
+            encryption: if key.is_some() { "aes-256-xts" } else { "none" }.to_owned(),
+            key: key.map(str::to_owned),
             device: config.device.clone(),
             pool: config.pool.clone(),
             allocated_bytes: None,
-            offline: disk.err().map(str::to_owned),
+            offline: offline.map(str::to_owned),
             shared: config.shared,
             uuid: config.uuid_in(&self.config.region),
             nsid: nvme_tcp.and_then(|server| namespace::nsid_of(server, config)).or(config.nsid),
@@ -145,6 +162,7 @@ impl Target {
             let volume =
                 volumes.iter().find(|(pool, volume)| Some(pool) == disk.pool.as_ref() && volume.name == disk.name);
             disk.allocated_bytes = volume.map(|(_, volume)| volume.allocated_bytes);
+            disk.size_bytes = disk.size_bytes.or(volume.map(|(_, volume)| volume.size_bytes));
         }
         disks
     }
@@ -167,12 +185,13 @@ impl Target {
         let Some(pool) = disk.pool.as_ref().filter(|_| disk.offline.is_none()) else { return Ok(None) };
         let pool = self.storage.pool(pool)?.pool;
         let volumes = pool.volumes();
-        let Some(VolumeInfo { allocated_bytes, parent, created_at, .. }) =
+        let Some(VolumeInfo { allocated_bytes, size_bytes, parent, created_at, .. }) =
             volumes.iter().find(|volume| volume.name == disk.name)
         else {
             return Ok(None);
         };
         disk.allocated_bytes = Some(*allocated_bytes);
+        disk.size_bytes = disk.size_bytes.or(Some(*size_bytes));
         let Usage { own_bytes, shared_bytes } = pool.usage(&disk.name)?;
         let prefix = format!("{}@", disk.name);
         let snapshots = volumes.iter().filter(|volume| volume.name.starts_with(&prefix));
@@ -188,6 +207,7 @@ impl Target {
     pub(in crate::control) fn add_disk(
         &self,
         NewDisk { disk, device }: NewDisk,
+        actor: Actor,
     ) -> Result<Changed<DiskReport>, Refusal> {
         let name = disk.name.clone();
         let refused = |what: String| Err(Refusal::new(Kind::Refused, format!("disk {name}: {what}")));
@@ -204,16 +224,26 @@ impl Target {
             device.into_iter().for_each(|device| config.add_device(device));
             Ok(())
         };
-        self.change(edit, |config| self.open_added(config))?;
+        self.change(edit, |config| self.open_added(config, actor))?;
         self.changed_disk(&name)
     }
 
-    /// Opens the disk that was added last, and makes it a namespace if it has an account.
-    pub(super) fn open_added(&self, config: &Config) -> Result<(), Refusal> {
-        let added = config.disks.last().expect("it was just added");
-        let disk = self.storage.open_disk(config, &added.name)?;
+    /// Opens the disk that was added last, if somebody uses it.
+    pub(super) fn open_added(&self, config: &Config, actor: Actor) -> Result<(), Refusal> {
+        let name = &config.disks.last().expect("it was just added").name;
+        if config.is_used(name)? {
+            return self.open(config, name, actor);
+        }
+        self.storage.make_disk(config, name, actor)?;
+        self.state().disks.set_detached(name);
+        Ok(())
+    }
+
+    /// Opens a disk with its key, and makes it a namespace if it has an account.
+    pub(super) fn open(&self, config: &Config, name: &str, actor: Actor) -> Result<(), Refusal> {
+        let disk = self.storage.open_disk(config, name, actor)?;
         if let Some(server) = self.nvme_tcp() {
-            namespace::place(server, config, added, &disk)?;
+            namespace::place(server, config, config.disk(name)?, &disk)?;
         }
         self.state().disks.insert(disk);
         Ok(())
@@ -235,23 +265,52 @@ impl Target {
         })
     }
 
-    pub(in crate::control) fn attach(&self, to: &Attachment) -> Result<Changed<DiskReport>, Refusal> {
+    pub(in crate::control) fn attach(&self, to: &Attachment, actor: Actor) -> Result<Changed<DiskReport>, Refusal> {
         let edit = |config: &mut Config| {
             config.disk(&to.name)?;
-            self.state().disks.needed(&to.name)?;
+            self.state().disks.usable(&to.name)?;
             config.disk_mut(&to.name)?.attached_to.push(to.host.clone());
             Ok(())
         };
-        self.change(edit, |_| {
+        self.change(edit, |config| {
+            if self.state().disks.is_detached(&to.name) {
+                return self.open(config, &to.name, actor);
+            }
+            self.check_key(config, &to.name, actor, Operation::Attach)?;
             if let Some(server) = self.server_of(&to.name) {
                 server.attach(&to.name, &to.host)?;
             }
             Ok(())
         })?;
+        self.keep_nsid(&to.name);
         self.changed_disk(&to.name)
     }
 
-    pub(in crate::control) fn detach(&self, from: &Attachment) -> Result<Changed<DiskReport>, Refusal> {
+    /// The namespace keeps its identifier while the disk is detached.
+    fn keep_nsid(&self, name: &str) {
+        let _one_at_a_time = self.changing();
+        let mut state = self.state();
+        if let Ok(disk) = state.config.disk_mut(name) {
+            let now = self.nvme_tcp().and_then(|server| namespace::nsid_of(server, disk));
+            disk.nsid = now.or(disk.nsid);
+        }
+    }
+
+    /// Makes sure that the key of a disk may be used for something now, if a KMS keeps it, and writes that down.
+    pub(super) fn check_key(
+        &self,
+        config: &Config,
+        name: &str,
+        actor: Actor,
+        operation: Operation,
+    ) -> Result<(), Refusal> {
+        let Some(pool) = config.pool_of(name)? else { return Ok(()) };
+        let volume = self.storage.pool(pool)?.pool.volume(name)?;
+        Ok(self.storage.keys().check(config.disk(name)?, &volume, actor, operation)?)
+    }
+
+    /// Takes a disk from a host. If nobody else has it, and a KMS keeps its key, the key is wiped on every reactor before this answers.
+    pub(in crate::control) fn detach(&self, from: &Attachment, actor: Actor) -> Result<Changed<DiskReport>, Refusal> {
         let edit = |config: &mut Config| {
             let Attachment { name, host } = from;
             known("host", host, config.hosts.iter().map(|host| &host.name))?;
@@ -262,16 +321,38 @@ impl Target {
             disk.attached_to.retain(|other| other != host);
             Ok(())
         };
-        let finished = self.change(edit, |_| {
+        let finished = self.change(edit, |config| {
             let Some(server) = self.server_of(&from.name) else { return Ok(Ok(())) };
-            match server.detach(&from.name, &from.host) {
+            let detached = match server.detach(&from.name, &from.host) {
                 // The host does not see the disk any more, which is to be remembered; only its last commands have not ended.
                 Err(late @ NvmeTcpError::DetachTimeout { .. }) => Ok(Err(late)),
                 other => Ok(Ok(other?)),
+            };
+            if !config.is_used(&from.name)? {
+                server.remove_disk(&from.name)?;
+                let disk = self.state().disks.set_detached(&from.name);
+                disk.map(disks::close);
             }
+            detached
         })?;
+        self.note_detached(&from.name, actor);
         finished?;
         self.changed_disk(&from.name)
+    }
+
+    /// The wrapped key of a disk, if a KMS keeps it.
+    fn wrapped_key_of(&self, name: &str) -> Option<WrappedKey> {
+        let pool = self.state().config.pool_of(name).ok()??.to_owned();
+        let volume = self.storage.pool(&pool).ok()?.pool.volume(name).ok()?;
+        wrapped_key(&volume).ok()?
+    }
+
+    /// Writes down that a disk was taken from a host. That it cannot be written down does not undo it.
+    fn note_detached(&self, name: &str, actor: Actor) {
+        let Some(wrapped) = self.wrapped_key_of(name) else { return };
+        if let Err(e) = self.storage.keys().note(name, &wrapped, actor, Operation::Detach) {
+            warn!("disk {name}: its detachment is not in the audit log: {e}");
+        }
     }
 
     /// The server, if the disk is a namespace: a change never makes one of a disk that is there, nor takes it back. A disk that is offline is none.

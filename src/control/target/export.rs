@@ -1,10 +1,14 @@
 //! Exports: where the target listens, and what is found there.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::control::config::Config;
+use crate::disk::Disk;
+use crate::export::nbd::NbdError;
 use crate::export::nvme_tcp::{Controller, Nqn, NvmeTcpServer, Subsystem};
 
 use super::Target;
@@ -171,6 +175,13 @@ impl Target {
         let of_accounts = subsystems.subsystems().into_iter().flat_map(|subsystem| subsystem.controllers());
         let all = of_accounts.chain(subsystems.discovery_controllers());
         all.map(|controller| ControllerReport::of(&controller)).collect()
+    }
+
+    /// Lets NBD clients find a disk under the names that the configuration has for it.
+    pub(super) fn export_over_nbd(&self, config: &Config, disk: &Arc<Disk>) -> Result<(), NbdError> {
+        let Some(server) = self.nbd() else { return Ok(()) };
+        let exports = config.nbd.iter().flat_map(|nbd| &nbd.exports).filter(|export| export.disk == disk.name());
+        exports.into_iter().try_for_each(|export| server.add_export(export, disk))
     }
 
     fn nbd_report(&self) -> Option<NbdReport> {

@@ -10,6 +10,8 @@ mod disks;
 mod export;
 mod host;
 mod info;
+mod key;
+mod key_watch;
 mod namespace;
 mod pool;
 mod snapshot;
@@ -43,6 +45,8 @@ pub use export::{
 pub use host::{HostName, HostReport};
 pub(super) use info::describe_pages;
 pub use info::{LogReport, NewLogFilter, ReactorReport, TargetReport};
+pub use key::{CmkReport, DeletionOf, KeyBackup, KeyName, KmsReport, RewrapOf, RewrapReport, StateOf};
+pub(super) use key_watch::KeyWatch;
 pub use pool::{Growth, NewPool, PoolDetail, PoolName, PoolReport, PoolStanding, VolumeReport};
 pub use snapshot::{DiffOf, DiffReport, NewSnapshot, RangeReport, Rollback, SnapshotName, SnapshotReport, SnapshotsOf};
 pub use stat::{LatencyReport, PoolSpace, StatOf, StatReport, TallyReport, WayReport};
@@ -117,8 +121,8 @@ impl Target {
             exports: nbd.exports.iter().filter(|export| disks.open(&export.disk).is_ok()).cloned().collect(),
             ..nbd.clone()
         });
-        let nbd = nbd.filter(|nbd| !nbd.exports.is_empty());
-        let nbd = nbd.map(|nbd| NbdServer::start(&nbd, &disks.all_open(), &remotes)).transpose()?;
+        // Even if all of its disks wait for the KMS: they come later.
+        let nbd = nbd.map(|nbd| NbdServer::start_even_empty(&nbd, &disks.all_open(), &remotes)).transpose()?;
         let nvme_tcp = config.nvme_tcp.as_ref();
         let nvme_tcp = nvme_tcp.map(|nvme_tcp| namespace::serve(nvme_tcp, config, &disks, &remotes)).transpose()?;
         Ok(Self {
@@ -162,7 +166,7 @@ impl Target {
 
     /// Whether a disk of the configuration could not be opened.
     pub(super) fn is_offline(&self, disk: &str) -> bool {
-        self.state().disks.open(disk).is_err()
+        self.state().disks.offline(disk).is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -175,7 +175,7 @@ impl Target {
         let state = self.state();
         let is_disk = |volume: &VolumeInfo| {
             let disk = state.config.disk(&volume.name).ok();
-            disk.is_some_and(|disk| disk.pool.as_ref() == Some(name) && state.disks.open(&disk.name).is_ok())
+            disk.is_some_and(|disk| disk.pool.as_ref() == Some(name) && state.disks.offline(&disk.name).is_none())
         };
         Ok(PoolDetail {
             pool,

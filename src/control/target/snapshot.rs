@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::config::{Config, check_name, check_snapshot_name};
 use crate::control::rpc::{Kind, Refusal};
 use crate::device::ByteRange;
+use crate::kms::audit::{Actor, Operation};
 use crate::volume::{Difference, Pool, VolumeInfo, VolumeKind};
 
 use super::disk::refuse_if_attached;
@@ -129,10 +130,16 @@ impl SnapshotReport {
 }
 
 impl Target {
-    pub(in crate::control) fn create_snapshot(&self, new: &NewSnapshot) -> Result<SnapshotReport, Refusal> {
+    pub(in crate::control) fn create_snapshot(
+        &self,
+        new: &NewSnapshot,
+        actor: Actor,
+    ) -> Result<SnapshotReport, Refusal> {
         check_name(&new.name)?;
         let _one_at_a_time = self.changing();
-        let pool = self.pool_of_open_disk(&new.disk)?;
+        let pool = self.pool_of_disk(&new.disk)?;
+        let config = self.state().config.clone();
+        self.check_key(&config, &new.disk, actor, Operation::Snapshot)?;
         Ok(SnapshotReport::of(pool.name(), pool.snapshot(&new.disk, &new.name)?))
     }
 
@@ -152,20 +159,21 @@ impl Target {
         Ok(all.into_iter().map(|(pool, snapshot)| SnapshotReport::of(&pool, snapshot)).collect())
     }
 
-    pub(in crate::control) fn delete_snapshot(&self, of: &SnapshotName) -> Result<Removed, Refusal> {
+    pub(in crate::control) fn delete_snapshot(&self, of: &SnapshotName, actor: Actor) -> Result<Removed, Refusal> {
         check_snapshot_name(&of.name)?;
         let _one_at_a_time = self.changing();
         let pool = self.pool_with(&[&of.name], of.pool.as_deref())?;
-        pool.delete(&of.name)?;
+        self.delete_volume(&pool, &of.name, None, actor)?;
         Ok(Removed { removed: of.name.clone() })
     }
 
     /// Gives a disk the content of one of its snapshots. Nobody may be looking: file systems do not bear it.
-    pub(in crate::control) fn rollback(&self, to: &Rollback) -> Result<Changed<DiskReport>, Refusal> {
+    pub(in crate::control) fn rollback(&self, to: &Rollback, actor: Actor) -> Result<Changed<DiskReport>, Refusal> {
         check_name(&to.snapshot)?;
         let edit = |config: &mut Config| refuse_if_attached(config, &to.disk);
-        self.change(edit, |_| {
-            let pool = self.pool_of_open_disk(&to.disk)?;
+        self.change(edit, |config| {
+            let pool = self.pool_of_disk(&to.disk)?;
+            self.check_key(config, &to.disk, actor, Operation::Rollback)?;
             let _held = self.hold_clients(&to.disk)?;
             pool.rollback(&to.disk, &to.snapshot)?;
             if let Some(server) = self.server_of(&to.disk) {
@@ -187,11 +195,11 @@ impl Target {
         Ok(DiffReport { size_bytes, ranges, next_offset })
     }
 
-    fn pool_of_open_disk(&self, disk: &str) -> Result<Arc<Pool>, Refusal> {
+    fn pool_of_disk(&self, disk: &str) -> Result<Arc<Pool>, Refusal> {
         let name = {
             let state = self.state();
             let name = pool_name_of(&state.config, disk)?;
-            state.disks.needed(disk)?;
+            state.disks.usable(disk)?;
             name
         };
         Ok(self.storage.pool(&name)?.pool)

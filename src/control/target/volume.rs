@@ -1,17 +1,22 @@
 //! Disks in pools: made, resized, and deleted with their content.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use serde::Deserialize;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::control::config::{Config, ConfigError};
+use crate::control::keys::wrapped_key;
 use crate::control::rpc::{Kind, Refusal};
 use crate::control::storage::CLOSE_LIMIT;
 use crate::crypto::xts::SectorSize;
 use crate::device::Size;
 use crate::disk::{DiskConfig, Encryption};
 use crate::export::nbd::Held;
-use crate::volume::{PoolError, Shrink, VolumeInfo, once_free};
+use crate::kms::audit::{Actor, Operation};
+use crate::volume::{Pool, PoolError, Shrink, VolumeInfo, once_free};
 
 use super::disk::{refuse_if_attached, refuse_if_seen};
 use super::{Changed, DiskName, DiskReport, Removed, Target};
@@ -89,7 +94,11 @@ pub struct NewSize {
 }
 
 impl Target {
-    pub(in crate::control) fn create_disk(&self, new: NewVolumeDisk) -> Result<Changed<DiskReport>, Refusal> {
+    pub(in crate::control) fn create_disk(
+        &self,
+        new: NewVolumeDisk,
+        actor: Actor,
+    ) -> Result<Changed<DiskReport>, Refusal> {
         let (name, pool) = (new.name.clone(), new.pool.clone());
         if new.size.is_none() && new.from_snapshot.is_none() {
             let what = format!("disk {name}: give it a size, or the snapshot that it is made from");
@@ -107,7 +116,7 @@ impl Target {
                     format!("pool {pool} has a volume {name} already; `strongroom disk add --pool` opens it as it is");
                 return Err(Refusal::new(Kind::Exists, what));
             }
-            self.open_added(config).inspect_err(|_| {
+            self.open_added(config, actor).inspect_err(|_| {
                 // Nobody has seen it.
                 match once_free(CLOSE_LIMIT, || in_pool.delete(&name)) {
                     Ok(_) | Err(PoolError::NotFound { .. }) => {}
@@ -119,7 +128,11 @@ impl Target {
     }
 
     /// Closes a disk and deletes its volume. If the volume cannot be deleted, the disk stays, offline, and deleting it can be tried again.
-    pub(in crate::control) fn delete_disk(&self, DiskName { name }: &DiskName) -> Result<Changed<Removed>, Refusal> {
+    pub(in crate::control) fn delete_disk(
+        &self,
+        DiskName { name }: &DiskName,
+        actor: Actor,
+    ) -> Result<Changed<Removed>, Refusal> {
         let edit = |config: &mut Config| {
             refuse_if_seen(config, name)?;
             pool_name_of(config, name)?;
@@ -134,8 +147,8 @@ impl Target {
             }
             let closed = self.state().disks.set_offline(name, "its volume is being deleted".to_owned());
             drop(closed);
-            match once_free(CLOSE_LIMIT, || pool.delete(name)) {
-                Ok(_) | Err(PoolError::NotFound { .. }) => Ok(Changed::new(Removed { removed: name.clone() })),
+            match self.delete_volume(&pool, name, Some(Operation::DeleteDisk), actor) {
+                Ok(()) | Err(PoolError::NotFound { .. }) => Ok(Changed::new(Removed { removed: name.clone() })),
                 Err(e) => {
                     self.state().disks.set_offline(name, format!("its volume could not be deleted: {e}"));
                     Err(e.into())
@@ -152,31 +165,56 @@ impl Target {
             Ok(())
         };
         self.change(edit, |config| {
-            let disk = self.state().disks.needed(&new.name)?;
+            self.state().disks.usable(&new.name)?;
             let pool = config.pool_of(&new.name)?;
-            match (pool, new.size) {
-                (Some(pool), Some(Size(bytes))) => self.resize_volume(config, pool, new, bytes)?,
-                (None, Some(_)) if new.shrink => {
+            if let (Some(pool), Some(Size(bytes))) = (pool, new.size) {
+                return self.resize_volume(config, pool, new, bytes);
+            }
+            let disk = self.state().disks.needed(&new.name)?;
+            match new.size {
+                Some(_) if new.shrink => {
                     let what = format!("disk {} takes a device whole, and does not become smaller", new.name);
                     return Err(Refusal::new(Kind::Refused, what));
                 }
-                (None, Some(Size(bytes))) => drop(disk.grow(bytes).map_err(ConfigError::from)?),
-                (_, None) => drop(disk.refresh_size().map_err(ConfigError::from)?),
+                Some(Size(bytes)) => drop(disk.grow(bytes).map_err(ConfigError::from)?),
+                None => drop(disk.refresh_size().map_err(ConfigError::from)?),
             }
-            if let Some(server) = self.server_of(&new.name) {
-                server.resized(&new.name)?;
-            }
-            Ok(())
+            self.tell_size(&new.name)
         })?;
         self.changed_disk(&new.name)
     }
 
+    /// Tells hosts how large a disk is now.
+    fn tell_size(&self, name: &str) -> Result<(), Refusal> {
+        Ok(self.server_of(name).map_or(Ok(()), |server| server.resized(name))?)
+    }
+
+    /// Deletes a volume or snapshot, and writes that down if its key was in a KMS; also that the key was destroyed, if nobody else has it.
+    pub(super) fn delete_volume(
+        &self,
+        pool: &Arc<Pool>,
+        name: &str,
+        operation: Option<Operation>,
+        actor: Actor,
+    ) -> Result<(), PoolError> {
+        let wrapped = wrapped_key(&*pool.volume(name)?).ok().flatten();
+        let deleted = once_free(CLOSE_LIMIT, || pool.delete(name))?;
+        let Some(wrapped) = wrapped else { return Ok(()) };
+        let destroyed = deleted.destroyed_key.then_some(Operation::DestroyKey);
+        for operation in operation.into_iter().chain(destroyed) {
+            if let Err(e) = self.storage.keys().note(name, &wrapped, actor, operation) {
+                warn!("{name} is deleted, which is not in the audit log: {e}");
+            }
+        }
+        Ok(())
+    }
+
     fn resize_volume(&self, config: &Config, pool: &str, new: &NewSize, bytes: u64) -> Result<(), Refusal> {
         let (name, pool) = (&new.name, self.storage.pool(pool)?.pool);
-        let now = self.state().disks.needed(name)?.size();
+        let now = pool.volume(name)?.size().load(Ordering::Acquire);
         if bytes >= now {
             pool.resize(name, bytes, Shrink::Forbidden)?;
-            return Ok(());
+            return self.tell_size(name);
         }
         if !new.shrink {
             let what = format!(
@@ -187,7 +225,7 @@ impl Target {
         refuse_if_attached(config, name)?;
         let _held = self.hold_clients(name)?;
         pool.resize(name, bytes, Shrink::Allowed)?;
-        Ok(())
+        self.tell_size(name)
     }
 
     /// Keeps NBD clients away from a disk, which must have none.

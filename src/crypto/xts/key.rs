@@ -22,6 +22,7 @@ use super::span::Span;
 #[cfg(target_arch = "x86_64")]
 use super::vaes;
 use crate::crypto::scrub::scrub;
+use crate::crypto::stack;
 use crate::memory::Segment;
 
 /// Both halves of a key, not expanded: the data key, then the tweak key (Key1 and Key2 of IEEE 1619-2018).
@@ -86,7 +87,8 @@ impl XtsKey {
         if !kernel.is_supported() {
             return Err(KeyError::Unsupported(kernel));
         }
-        write_schedules(place, kernel, data, tweak);
+        // The thread that expands a key uses it: its stack for that is made here, and not by a command.
+        stack::call(|| write_schedules(place, kernel, data, tweak));
         scrub();
         // SAFETY: `write_schedules` has initialized the place.
         Ok(unsafe { place.assume_init_mut() })
@@ -196,7 +198,7 @@ impl XtsKey {
     }
 
     fn encrypt_span(&self, sector: SectorSize, tweak: Tweak, span: Span) {
-        match &self.schedules {
+        stack::call(|| match &self.schedules {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the variant is made only where the CPU has what the kernel needs.
             Schedules::Vaes512(schedules) => unsafe { vaes::encrypt_512(schedules, sector, tweak, span) },
@@ -204,11 +206,11 @@ impl XtsKey {
             // SAFETY: the variant is made only where the CPU has what the kernel needs.
             Schedules::Vaes256(schedules) => unsafe { vaes::encrypt_256(schedules, sector, tweak, span) },
             Schedules::Bulk(key) => key.encrypt(sector, tweak, span),
-        }
+        });
     }
 
     fn decrypt_span(&self, sector: SectorSize, tweak: Tweak, span: Span) {
-        match &self.schedules {
+        stack::call(|| match &self.schedules {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the variant is made only where the CPU has what the kernel needs.
             Schedules::Vaes512(schedules) => unsafe { vaes::decrypt_512(schedules, sector, tweak, span) },
@@ -216,7 +218,7 @@ impl XtsKey {
             // SAFETY: the variant is made only where the CPU has what the kernel needs.
             Schedules::Vaes256(schedules) => unsafe { vaes::decrypt_256(schedules, sector, tweak, span) },
             Schedules::Bulk(key) => key.decrypt(sector, tweak, span),
-        }
+        });
     }
 }
 

@@ -13,8 +13,8 @@ pub(super) struct Clients(AtomicUsize);
 /// A client that counts until this is dropped.
 pub(super) struct Guest(Arc<Clients>);
 
-/// Nobody may come until this is dropped.
-pub(super) struct Hold(Arc<Clients>);
+/// Nobody may come until this is dropped, or ever, if it is kept.
+pub(super) struct Hold(Option<Arc<Clients>>);
 
 impl Clients {
     /// Counts a client; `None` if none may come now.
@@ -24,12 +24,20 @@ impl Clients {
         Some(Guest(self.clone()))
     }
 
-    /// Lets nobody in, if nobody is there; or says how many are. One hold at a time.
+    /// Lets nobody in, if nobody is there; or says how many are, which are none if it is held already: one hold at a time.
     pub(super) fn hold(self: &Arc<Self>) -> Result<Hold, usize> {
         match self.0.compare_exchange(0, HELD, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(Hold(self.clone())),
+            Ok(_) => Ok(Hold(Some(self.clone()))),
+            Err(HELD) => Err(0),
             Err(count) => Err(count),
         }
+    }
+}
+
+impl Hold {
+    /// Nobody may come any more: there is nothing to come to.
+    pub(super) fn keep(mut self) {
+        self.0 = None;
     }
 }
 
@@ -41,7 +49,9 @@ impl Drop for Guest {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.0.store(0, Ordering::Release);
+        if let Some(clients) = &self.0 {
+            clients.0.store(0, Ordering::Release);
+        }
     }
 }
 
@@ -57,7 +67,11 @@ mod tests {
         drop(guests);
         let Ok(hold) = clients.hold() else { panic!("nobody is there") };
         assert!(clients.enter().is_none());
+        assert_eq!(clients.hold().err(), Some(0));
         drop(hold);
         assert!(clients.enter().is_some());
+        let Ok(hold) = clients.hold() else { panic!("nobody is there") };
+        hold.keep();
+        assert!(clients.enter().is_none());
     }
 }

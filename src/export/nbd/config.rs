@@ -50,11 +50,7 @@ impl NbdConfig {
             if !names.insert(&export.name) {
                 return wrong("the name is there twice; rename one".to_owned());
             }
-            for text in [Some(&export.name), export.description.as_ref()].into_iter().flatten() {
-                if text.len() > LONGEST_STRING || text.contains('\0') {
-                    return wrong(format!("names and descriptions have at most {LONGEST_STRING} bytes and no NUL"));
-                }
-            }
+            export.check()?;
             if !disks.clone().any(|disk| disk == export.disk) {
                 let known: Vec<&str> = disks.collect();
                 return wrong(format!("there is no disk {}; the disks are: {}", export.disk, known.join(", ")));
@@ -78,6 +74,18 @@ pub struct NbdExportConfig {
     /// A line for people, shown in lists of exports.
     #[serde(default)]
     pub description: Option<String>,
+}
+
+impl NbdExportConfig {
+    /// Refuses a name or a description that cannot be sent.
+    pub(super) fn check(&self) -> Result<(), NbdError> {
+        let cannot_be_sent = |text: &String| text.len() > LONGEST_STRING || text.contains('\0');
+        if [Some(&self.name), self.description.as_ref()].into_iter().flatten().any(cannot_be_sent) {
+            let what = format!("names and descriptions have at most {LONGEST_STRING} bytes and no NUL");
+            return Err(NbdError::Config(format!("export {}: {what}", self.name)));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
-//! The exports of a server: names, disks, and what is announced about them. Common to all reactors and never changed.
+//! The exports of a server: names, disks, and what is announced about them. Common to all reactors.
+//!
+//! Exports come and go. One is in the list only while each reactor has a queue on its disk, so whoever finds it there and counts as its client
+//! is served. The lock is taken by handshakes and by the control thread, for moments; requests never look here.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
 use crate::disk::Disk;
 
@@ -12,8 +16,12 @@ use super::wire::transmission;
 /// The announced preferred block size, unless sectors are larger.
 const PREFERRED_BLOCK: u32 = 4096;
 
+/// Numbers for exports: one of the same name that comes later is another one.
+static NEXT_EXPORT: AtomicU64 = AtomicU64::new(0);
+
 /// One export.
 pub(super) struct Export {
+    pub(super) number: u64,
     pub(super) name: String,
     pub(super) description: Option<String>,
     pub(super) read_only: bool,
@@ -22,6 +30,17 @@ pub(super) struct Export {
 }
 
 impl Export {
+    pub(super) fn new(config: &NbdExportConfig, disk: &Arc<Disk>) -> Arc<Self> {
+        Arc::new(Self {
+            number: NEXT_EXPORT.fetch_add(1, Ordering::Relaxed),
+            name: config.name.clone(),
+            description: config.description.clone(),
+            read_only: config.read_only,
+            disk: disk.clone(),
+            clients: Arc::default(),
+        })
+    }
+
     pub(super) fn size(&self) -> u64 {
         self.disk.size()
     }
@@ -44,38 +63,35 @@ impl Export {
     }
 }
 
-/// All exports of a server, in the order of the configuration.
-pub(super) struct Exports(Vec<Export>);
+/// All exports of a server: in the order of the configuration, and then in that in which they came.
+#[derive(Default)]
+pub(super) struct Exports(RwLock<Vec<Arc<Export>>>);
 
 impl Exports {
-    /// The exports of a configuration whose exports were checked.
-    pub(super) fn new(configs: &[NbdExportConfig], disks: &[Arc<Disk>]) -> Self {
-        Self(configs.iter().map(|config| export(config, disks)).collect())
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Export> {
-        self.0.iter()
-    }
-
-    pub(super) fn get(&self, index: usize) -> &Export {
-        &self.0[index]
+    /// Those that there are now.
+    pub(super) fn all(&self) -> Vec<Arc<Export>> {
+        self.0.read().expect(NO_PANIC).clone()
     }
 
     /// The export that a client means: the one with the name, or for `""` the only one.
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
-        let named = self.0.iter().position(|export| export.name == name);
-        named.or_else(|| (name.is_empty() && self.0.len() == 1).then_some(0))
+    pub(super) fn find(&self, name: &str) -> Option<Arc<Export>> {
+        let all = self.0.read().expect(NO_PANIC);
+        let only = || all.first().filter(|_| name.is_empty() && all.len() == 1);
+        all.iter().find(|export| export.name == name).or_else(only).cloned()
+    }
+
+    /// The export with exactly this name.
+    pub(super) fn named(&self, name: &str) -> Option<Arc<Export>> {
+        self.0.read().expect(NO_PANIC).iter().find(|export| export.name == name).cloned()
+    }
+
+    pub(super) fn add(&self, export: Arc<Export>) {
+        self.0.write().expect(NO_PANIC).push(export);
+    }
+
+    pub(super) fn remove(&self, export: &Export) {
+        self.0.write().expect(NO_PANIC).retain(|other| other.number != export.number);
     }
 }
 
-fn export(config: &NbdExportConfig, disks: &[Arc<Disk>]) -> Export {
-    let disk =
-        disks.iter().find(|disk| disk.name() == config.disk).expect("the disk was found when the exports were checked");
-    Export {
-        name: config.name.clone(),
-        description: config.description.clone(),
-        read_only: config.read_only,
-        disk: disk.clone(),
-        clients: Arc::default(),
-    }
-}
+const NO_PANIC: &str = "no thread panics while it holds this lock";

@@ -4,6 +4,7 @@
 //! options, or asks with `NBD_OPT_EXPORT_NAME` for what is not there, is disconnected. TLS is not spoken (the document's NOTLS mode).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
@@ -31,7 +32,7 @@ pub(super) const ALLOCATION_ID: u32 = 1;
 
 /// What a connection serves from now on.
 pub(super) struct Chosen {
-    pub(super) export: usize,
+    pub(super) export: Arc<Export>,
     /// Lives as long as the session.
     pub(super) _guest: Guest,
     pub(super) negotiated: Negotiated,
@@ -40,7 +41,7 @@ pub(super) struct Chosen {
 /// What comes after an option.
 enum Next {
     Option,
-    Transmission(usize, Guest),
+    Transmission(Arc<Export>, Guest),
 }
 
 pub(super) struct Handshake<'a> {
@@ -53,8 +54,8 @@ pub(super) struct Handshake<'a> {
     fixed: bool,
     no_zeroes: bool,
     structured: bool,
-    /// The export for which `base:allocation` was selected.
-    allocation: Option<usize>,
+    /// The number of the export for which `base:allocation` was selected.
+    allocation: Option<u64>,
 }
 
 impl<'a> Handshake<'a> {
@@ -79,7 +80,8 @@ impl<'a> Handshake<'a> {
             let header: wire::OptionHeader = self.receiver.header().await?;
             if let Next::Transmission(export, guest) = self.option(header).await? {
                 self.send().await?;
-                return Ok(Chosen { export, _guest: guest, negotiated: self.negotiated(export) });
+                let negotiated = self.negotiated(&export);
+                return Ok(Chosen { export, _guest: guest, negotiated });
             }
             self.send().await?;
         }
@@ -102,8 +104,8 @@ impl<'a> Handshake<'a> {
         Ok(())
     }
 
-    fn negotiated(&self, export: usize) -> Negotiated {
-        Negotiated { structured: self.structured, allocation: self.allocation == Some(export) }
+    fn negotiated(&self, export: &Export) -> Negotiated {
+        Negotiated { structured: self.structured, allocation: self.allocation == Some(export.number) }
     }
 
     async fn option(&mut self, header: wire::OptionHeader) -> Result<Next, EndReason> {
@@ -121,7 +123,7 @@ impl<'a> Handshake<'a> {
         match option {
             option::EXPORT_NAME => return self.export_name(&data),
             option::GO => return self.go(&data).await,
-            option::INFO => drop(self.info(option, &data).await?),
+            option::INFO => self.info(&data).await?,
             option::LIST => self.list(&data).await?,
             option::ABORT => {
                 self.reply(option, reply::ACK, &[]).await?;
@@ -146,16 +148,15 @@ impl<'a> Handshake<'a> {
     /// `NBD_OPT_EXPORT_NAME` has no error answer.
     fn export_name(&mut self, data: &[u8]) -> Result<Next, EndReason> {
         let unknown = || EndReason::UnknownExport(String::from_utf8_lossy(&data[..data.len().min(256)]).into_owned());
-        let index = whole_string(data).ok().and_then(|name| self.exports.find(name)).ok_or_else(unknown)?;
-        let export = self.exports.get(index);
+        let export = whole_string(data).ok().and_then(|name| self.exports.find(name)).ok_or_else(unknown)?;
         let guest = export.clients.enter().ok_or_else(|| EndReason::Held(export.name.clone()))?;
-        let flags = export.flags(self.negotiated(index));
+        let flags = export.flags(self.negotiated(&export));
         let answer = wire::ExportNameReply { size: export.size().into(), flags: flags.into() };
         self.batch.header(answer.as_bytes());
         if !self.no_zeroes {
             self.batch.header(&[0; wire::EXPORT_NAME_ZEROES]);
         }
-        Ok(Next::Transmission(index, guest))
+        Ok(Next::Transmission(export, guest))
     }
 
     /// `NBD_OPT_LIST`: name and description of each export.
@@ -163,8 +164,7 @@ impl<'a> Handshake<'a> {
         if !data.is_empty() {
             return self.invalid(option::LIST, "this option has no data").await;
         }
-        let exports = self.exports;
-        for export in exports.iter() {
+        for export in self.exports.all() {
             let name_length = (export.name.len() as u32).to_be_bytes();
             let description = export.description.as_deref().unwrap_or_default();
             let parts = [name_length.as_slice(), export.name.as_bytes(), description.as_bytes()];
@@ -175,28 +175,43 @@ impl<'a> Handshake<'a> {
 
     /// `NBD_OPT_GO`: the client counts before it is told the size.
     async fn go(&mut self, data: &[u8]) -> Result<Next, EndReason> {
-        let named = InfoRequest::parse(data).ok().and_then(|request| self.exports.find(request.name));
-        let guest = named.map(|index| self.exports.get(index).clients.enter());
-        if let Some(None) = guest {
+        let Some((request, export)) = self.asked_about(option::GO, data).await? else { return Ok(Next::Option) };
+        let Some(guest) = export.clients.enter() else {
             self.reply(option::GO, reply::ERR_POLICY, &[b"the disk is just being changed; try again"]).await?;
             return Ok(Next::Option);
-        }
-        let export = self.info(option::GO, data).await?;
-        Ok(export.zip(guest.flatten()).map_or(Next::Option, |(export, guest)| Next::Transmission(export, guest)))
+        };
+        self.describe(option::GO, &request, &export).await?;
+        Ok(Next::Transmission(export, guest))
     }
 
-    /// `NBD_OPT_INFO` and `NBD_OPT_GO`: the export if there is one.
-    async fn info(&mut self, option: u32, data: &[u8]) -> Result<Option<usize>, EndReason> {
+    /// `NBD_OPT_INFO`.
+    async fn info(&mut self, data: &[u8]) -> Result<(), EndReason> {
+        match self.asked_about(option::INFO, data).await? {
+            Some((request, export)) => self.describe(option::INFO, &request, &export).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What the client wants to know, and about which export; none if that was refused.
+    async fn asked_about<'d>(
+        &mut self,
+        option: u32,
+        data: &'d [u8],
+    ) -> Result<Option<(InfoRequest<'d>, Arc<Export>)>, EndReason> {
         let Ok(request) = InfoRequest::parse(data) else {
             self.invalid(option, "malformed request").await?;
             return Ok(None);
         };
-        let Some(index) = self.exports.find(request.name) else {
+        let Some(export) = self.exports.find(request.name) else {
             self.unknown_export(option).await?;
             return Ok(None);
         };
-        let export = self.exports.get(index);
-        self.describe(option, export, self.negotiated(index)).await?;
+        Ok(Some((request, export)))
+    }
+
+    /// All that a client wants to know about an export.
+    async fn describe(&mut self, option: u32, request: &InfoRequest<'_>, export: &Export) -> Result<(), EndReason> {
+        self.measures(option, export, self.negotiated(export)).await?;
         if request.wants(info::NAME) {
             let parts = [&info::NAME.to_be_bytes(), export.name.as_bytes()];
             self.reply(option, reply::INFO, &parts).await?;
@@ -204,12 +219,11 @@ impl<'a> Handshake<'a> {
         if let Some(text) = export.description.as_deref().filter(|_| request.wants(info::DESCRIPTION)) {
             self.reply(option, reply::INFO, &[&info::DESCRIPTION.to_be_bytes(), text.as_bytes()]).await?;
         }
-        self.reply(option, reply::ACK, &[]).await?;
-        Ok(Some(index))
+        self.reply(option, reply::ACK, &[]).await
     }
 
     /// Size, flags and block sizes. The block sizes are sent unasked too: requests that do not keep them are refused.
-    async fn describe(&mut self, option: u32, export: &Export, negotiated: Negotiated) -> Result<(), EndReason> {
+    async fn measures(&mut self, option: u32, export: &Export, negotiated: Negotiated) -> Result<(), EndReason> {
         let about = wire::InfoExport {
             info: info::EXPORT.into(),
             size: export.size().into(),
@@ -238,7 +252,7 @@ impl<'a> Handshake<'a> {
             Ok(request) => request,
             Err(Malformed) => return self.invalid(option, "malformed request").await,
         };
-        let Some(index) = self.exports.find(request.name) else { return self.unknown_export(option).await };
+        let Some(export) = self.exports.find(request.name) else { return self.unknown_export(option).await };
         let matches = if sets {
             request.queries.contains(&ALLOCATION)
         } else {
@@ -248,7 +262,7 @@ impl<'a> Handshake<'a> {
             let id = if sets { ALLOCATION_ID } else { 0 };
             self.reply(option, reply::META_CONTEXT, &[&id.to_be_bytes(), ALLOCATION.as_bytes()]).await?;
         }
-        self.allocation = (sets && matches).then_some(index).or(self.allocation);
+        self.allocation = (sets && matches).then_some(export.number).or(self.allocation);
         self.reply(option, reply::ACK, &[]).await
     }
 

@@ -3,6 +3,8 @@
 //! Bytes arrive at the tail and are consumed at the head. Payloads of writes are not copied: slots take them from here, so the bytes before
 //! the head may be in use by others until [`Lent`] says that all were given back; only then are bytes moved or overwritten. A receive
 //! at the tail may go on meanwhile, since it touches other bytes.
+//!
+//! A buffer is kept for long, and is wiped when it is taken: what another disk left in it would outlive the wiping of free buffers.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -87,7 +89,8 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) async fn new(link: &Rc<Link>) -> Self {
-        let buffer = link.reactor.buffers().take(USUAL).await;
+        let mut buffer = link.reactor.buffers().take(USUAL).await;
+        buffer.fill(0);
         Self { link: link.clone(), lent: Rc::default(), buffer, head: 0, tail: 0, small_in_a_row: 0 }
     }
 
@@ -162,7 +165,9 @@ impl Receiver {
     async fn exchange(&mut self, size: usize) {
         self.lent.all_returned().await;
         let Some(mut new) = self.link.reactor.buffers().try_take(size) else { return };
-        new[..self.len()].copy_from_slice(&self.buffer[self.head..self.tail]);
+        let (filled, rest) = new.split_at_mut(self.len());
+        filled.copy_from_slice(&self.buffer[self.head..self.tail]);
+        rest.fill(0);
         (self.head, self.tail) = (0, self.len());
         self.buffer = new;
     }

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::disk::DiskQueue;
 use crate::export::stream::{Phase, Replies, Share};
@@ -14,7 +15,7 @@ use crate::reactor::{Event, Handoff};
 
 use super::Link;
 use super::end::EndReason;
-use super::exports::Exports;
+use super::exports::Export;
 use super::handshake::Chosen;
 use super::receiver::{Lent, Receiver};
 use super::refusal::Refusal;
@@ -62,8 +63,7 @@ pub(super) fn add(counter: &Cell<u64>, more: u64) {
 
 pub(super) struct Session {
     pub(super) link: Rc<Link>,
-    pub(super) exports: std::sync::Arc<Exports>,
-    pub(super) export: usize,
+    pub(super) export: Arc<Export>,
     pub(super) disk: Rc<DiskQueue>,
     pub(super) negotiated: Negotiated,
     pub(super) lent: Rc<Lent>,
@@ -78,7 +78,6 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(
         link: &Rc<Link>,
-        exports: &std::sync::Arc<Exports>,
         chosen: &Chosen,
         disk: Rc<DiskQueue>,
         lent: &Rc<Lent>,
@@ -87,8 +86,7 @@ impl Session {
     ) -> Rc<Self> {
         let session = Rc::new(Self {
             link: link.clone(),
-            exports: exports.clone(),
-            export: chosen.export,
+            export: chosen.export.clone(),
             disk,
             negotiated: chosen.negotiated,
             lent: lent.clone(),
@@ -149,9 +147,8 @@ impl Session {
         let request: wire::Request = receiver.header().await?;
         self.link.phase.set(Phase::Serving);
         add(&self.tally.requests, 1);
-        let export = self.exports.get(self.export);
         let payload = if request.kind.get() == command::WRITE { request.length.get() as usize } else { 0 };
-        match decode(&request, export, self.negotiated, PIECE as u64)? {
+        match decode(&request, &self.export, self.negotiated, PIECE as u64)? {
             Decoded::Disconnect => Err(EndReason::Disconnected),
             Decoded::Refuse(cookie, refusal) => {
                 receiver.skip(payload).await?;

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use crate::device::IoError;
 use crate::disk::{DiskError, DiskQueue};
-use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share};
+use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share, let_go};
 use crate::reactor::{Event, Reactor, Socket};
 
 use super::Link;
 use super::config::NbdConfig;
 use super::end::EndReason;
-use super::exports::Exports;
+use super::exports::{Export, Exports};
 use super::handshake::Handshake;
 use super::receiver::{LARGE, Receiver};
 use super::session::Session;
@@ -28,7 +29,8 @@ thread_local! {
 pub(super) struct Shard {
     reactor: Reactor,
     exports: Arc<Exports>,
-    queues: Vec<Rc<DiskQueue>>,
+    /// By the numbers of their exports.
+    queues: RefCell<HashMap<u64, Rc<DiskQueue>>>,
     links: RefCell<Vec<Rc<Link>>>,
     share: Rc<Share>,
     patience: Patience,
@@ -37,20 +39,14 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// Opens the disks on this reactor. Returns how many connections its memory carries: each has a receive buffer for as long as it lives,
+    /// Starts the server's part on this reactor. Returns how many connections its memory carries: each has a receive buffer for as long as it lives,
     /// and half of the pool is kept free of these, so that large buffers can always be had.
-    pub(super) fn open(
-        reactor: &Reactor,
-        server: u64,
-        config: &NbdConfig,
-        exports: &Arc<Exports>,
-    ) -> Result<usize, DiskError> {
-        let queues = exports.iter().map(|export| export.disk.queue(reactor)).collect::<Result<_, _>>()?;
+    pub(super) fn open(reactor: &Reactor, server: u64, config: &NbdConfig, exports: &Arc<Exports>) -> usize {
         let pool_bytes = reactor.buffers().arena().len();
         let shard = Rc::new(Self {
             reactor: reactor.clone(),
             exports: exports.clone(),
-            queues,
+            queues: RefCell::default(),
             links: RefCell::default(),
             share: Rc::new(Share::new(pool_bytes, 2 * LARGE)),
             patience: Patience { handshake_s: config.handshake_timeout_s, stall_s: config.stall_timeout_s },
@@ -59,32 +55,57 @@ impl Shard {
         });
         reactor.spawn(shard.clone().watch());
         SHARDS.with_borrow_mut(|shards| shards.insert(server, shard));
-        Ok((pool_bytes / 2 / LARGE).max(1))
+        (pool_bytes / 2 / LARGE).max(1)
+    }
+
+    fn find(server: u64) -> Option<Rc<Self>> {
+        SHARDS.with_borrow(|shards| shards.get(&server).cloned())
+    }
+
+    /// Opens an export's disk on this reactor.
+    pub(super) fn open_export(server: u64, export: &Export) -> Result<(), DiskError> {
+        let Some(shard) = Self::find(server) else { return Ok(()) };
+        let queue = export.disk.queue(&shard.reactor)?;
+        shard.queues.borrow_mut().insert(export.number, queue);
+        Ok(())
+    }
+
+    /// Makes an export's disk durable.
+    pub(super) async fn flush_export(server: u64, export: u64) -> Result<(), IoError> {
+        let queue = Self::find(server).and_then(|shard| shard.queues.borrow().get(&export).cloned());
+        match queue {
+            Some(queue) => queue.flush().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Closes it again; ends when the key is gone and the plain text too.
+    pub(super) async fn close_export(reactor: Reactor, server: u64, export: u64) {
+        let queue = Self::find(server).and_then(|shard| shard.queues.borrow_mut().remove(&export));
+        let_go(reactor, queue).await;
     }
 
     /// Starts to serve a connection; one that comes when the server has gone is closed.
     pub(super) fn arrive(server: u64, arrival: Arrival) {
-        let Some(shard) = SHARDS.with_borrow(|shards| shards.get(&server).cloned()) else { return };
+        let Some(shard) = Self::find(server) else { return };
         let reactor = shard.reactor.clone();
         reactor.spawn(shard.serve(arrival));
     }
 
     /// Takes no more requests on this reactor.
     pub(super) fn stop(server: u64) {
-        SHARDS.with_borrow(|shards| {
-            if let Some(shard) = shards.get(&server) {
-                shard.links.borrow().iter().for_each(|link| link.stop());
-            }
-        });
+        if let Some(shard) = Self::find(server) {
+            shard.links.borrow().iter().for_each(|link| link.stop());
+        }
     }
 
     /// Makes all disks durable, and tells `done` which of them could not.
     pub(super) fn flush(server: u64, done: Flushed) {
-        let Some(shard) = SHARDS.with_borrow(|shards| shards.get(&server).cloned()) else { return done(Vec::new()) };
-        let reactor = shard.reactor.clone();
-        reactor.spawn(async move {
+        let Some(shard) = Self::find(server) else { return done(Vec::new()) };
+        let queues: Vec<_> = shard.queues.borrow().values().cloned().collect();
+        shard.reactor.spawn(async move {
             let mut failed = Vec::new();
-            for queue in &shard.queues {
+            for queue in queues {
                 if let Err(e) = queue.flush().await {
                     failed.push(format!("disk {}: {e}", queue.disk().name()));
                 }
@@ -112,11 +133,11 @@ impl Shard {
                 log_end(&link, None);
             }
             Ok(chosen) => {
-                let disk = self.queues[chosen.export].clone();
-                let export = &self.exports.get(chosen.export).name;
-                info!(peer = link.peer, export, "nbd connection opened");
+                // An export that has a client is not closed.
+                let disk = self.queues.borrow()[&chosen.export.number].clone();
+                info!(peer = link.peer, export = chosen.export.name, "nbd connection opened");
                 let lent = receiver.lent().clone();
-                let session = Session::new(&link, &self.exports, &chosen, disk, &lent, &self.share, self.slots);
+                let session = Session::new(&link, &chosen, disk, &lent, &self.share, self.slots);
                 session.run(&mut receiver).await;
                 log_end(&link, Some(&session));
             }
@@ -141,7 +162,7 @@ fn log_end(link: &Link, session: Option<&Session>) {
     let reason = link.take_reason();
     let is_probe = session.is_none() && matches!(reason, EndReason::Closed | EndReason::ClosedMidway);
     let peer = &link.peer;
-    let export = session.map_or("", |s| &s.exports.get(s.export).name);
+    let export = session.map_or("", |s| &s.export.name);
     let [requests, errors, bytes_read, bytes_written] = session.map_or([0; 4], |s| {
         [&s.tally.requests, &s.tally.errors, &s.tally.bytes_read, &s.tally.bytes_written].map(|counter| counter.get())
     });

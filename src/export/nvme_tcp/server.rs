@@ -10,10 +10,10 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::disk::Disk;
-use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener, finish};
+use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener, finish, on_each};
 use crate::reactor::Remote;
 
 use super::NvmeTcpError;
@@ -27,6 +27,9 @@ use super::wire::status::Status;
 static NEXT_SERVER: AtomicU64 = AtomicU64::new(0);
 /// How long a detach waits for the host's commands to end.
 const DETACH_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the end of a disk waits for commands that wait for their hosts' data: they have no part of it any more, but hold on to it.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A disk that becomes a namespace.
 #[derive(Clone)]
@@ -239,10 +242,11 @@ impl NvmeTcpServer {
         Ok(subsystem.resized(nsid)?)
     }
 
+    /// When this returns, no reactor has the disk's key any more, and nothing of its plain text is left in free buffers.
     fn close_disk(&self, name: &str) {
-        for reactor in &self.reactors {
-            let (number, name) = (self.number, name.to_owned());
-            reactor.call(move |_| Shard::close_disk(number, &name));
+        let (number, closed) = (self.number, name.to_owned());
+        if !on_each(&self.reactors, CLOSE_LIMIT, move |reactor| Shard::close_disk(reactor, number, closed)) {
+            warn!("disk {name}: hosts owe data to commands that had begun; its key stays in memory until these end");
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::disk::{Disk, DiskError, DiskQueue};
-use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share};
+use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share, let_go};
 use crate::memory::PAGE;
 use crate::reactor::{Event, RECEIVE_BYTES, Reactor, ReceiveBuffers, Remote, Socket};
 
@@ -170,11 +170,10 @@ impl Shard {
         Ok(())
     }
 
-    /// Lets go of a disk that nobody sees any more.
-    pub(super) fn close_disk(server: u64, name: &str) {
-        if let Some(shard) = Self::find(server) {
-            shard.disks.borrow_mut().remove(name);
-        }
+    /// Lets go of a disk that nobody sees any more; ends when the key is gone and the plain text too.
+    pub(super) async fn close_disk(reactor: Reactor, server: u64, name: String) {
+        let opened = Self::find(server).and_then(|shard| shard.disks.borrow_mut().remove(&name));
+        let_go(reactor, opened.map(|(queue, _)| queue)).await;
     }
 
     /// Takes a namespace out of views; `done` runs when no command that found it there is at work on this reactor. Those that are not at work yet

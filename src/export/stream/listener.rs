@@ -165,13 +165,8 @@ fn set_socket_buffer(stream: &UnixStream, option: libc::c_int) -> io::Result<()>
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The user who connected a unix socket.
-pub(crate) fn peer_uid(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    Ok(peer_credentials(socket)?.uid)
-}
-
 /// The process at the other end (`SO_PEERCRED`, unix(7)).
-fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the option fills one ucred of the length given.

@@ -3,6 +3,7 @@
 mod acceptor;
 mod address;
 mod admission;
+mod closing;
 mod finish;
 mod link;
 mod listener;
@@ -18,9 +19,10 @@ pub use address::ListenAddress;
 
 pub(crate) use acceptor::{Acceptor, Arrival};
 pub(crate) use admission::Connections;
+pub(super) use closing::{let_go, on_each};
 pub(super) use finish::{Flushed, finish};
 pub(super) use link::{LOOKS_UNTIL_STALLED, Link, LinkEnd, Patience, Phase};
-pub(crate) use listener::{Listener, peer_uid};
+pub(crate) use listener::{Listener, peer_credentials};
 pub(super) use replies::Replies;
 pub(super) use share::Share;
 

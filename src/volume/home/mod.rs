@@ -104,7 +104,12 @@ struct Memory {
 
 impl Memory {
     async fn new(reactor: &Reactor) -> Self {
-        let take = |bytes| reactor.buffers().take(bytes);
+        // They are kept for long: what a disk left in them would outlive the wiping of free buffers.
+        let take = async |bytes| {
+            let mut buffer = reactor.buffers().take(bytes).await;
+            buffer.fill(0);
+            buffer
+        };
         let (journal, metadata) = (take(WRITTEN_TOGETHER).await, take(WRITTEN_TOGETHER).await);
         let page = take(PAGE).await;
         Self { journal: Cell::new(journal), metadata: Cell::new(metadata), page: Cell::new(page) }
