@@ -57,11 +57,27 @@ impl TlsStream {
 
     fn send(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
-            if self.tls.write_tls(&mut self.socket)? == 0 {
-                return Err(io::Error::new(io::ErrorKind::WriteZero, "the connection takes no more"));
+            match self.tls.write_tls(&mut self.socket) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::WriteZero, "the connection takes no more")),
+                Ok(_) => {}
+                Err(broken) => return Err(self.last_words(broken)),
             }
         }
         Ok(())
+    }
+
+    /// Why a peer does not listen any more, if it has said so before it closed the connection.
+    fn last_words(&mut self, broken: io::Error) -> io::Error {
+        if !matches!(broken.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+            return broken;
+        }
+        // Of a connection that is closed only what has arrived is read: this does not wait.
+        while self.tls.read_tls(&mut self.socket).is_ok_and(|read| read > 0) {
+            if let Err(why) = self.inbox.collect(|| self.tls.process_new_packets()) {
+                return tls_error(why);
+            }
+        }
+        broken
     }
 
     /// Waits for something, and takes what there is.
