@@ -237,7 +237,7 @@ impl Kms {
     /// Writes a copy of the keys, sealed as they are.
     pub fn backup(&self, actor: Actor, to: &Path) -> Result<(), KmsError> {
         let done = self.once(|kms| kms.backup(to).map(|()| Answer::new((), None)));
-        self.write(Event { outcome: outcome(done.as_ref().err()), ..nobodys(actor, Operation::Backup) })?;
+        self.write(Event::new(actor, Operation::Backup, outcome(done.as_ref().err())))?;
         done.map(drop)
     }
 
@@ -257,7 +257,7 @@ impl Kms {
             key_version: Some(now.newest()),
             outcome: outcome(done.as_ref().err()),
             request_id: done.as_ref().ok().and_then(|answer| answer.request_id.clone()),
-            ..nobodys(actor, operation)
+            ..Event::new(actor, operation, Outcome::Done)
         })?;
         done.map(|answer| answer.value)
     }
@@ -276,7 +276,7 @@ impl Kms {
                 key: Some(cmk.value.id.to_string()),
                 key_version: Some(cmk.value.newest()),
                 request_id: cmk.request_id.clone(),
-                ..nobodys(actor, Operation::CreateServiceKey)
+                ..Event::new(actor, Operation::CreateServiceKey, Outcome::Done)
             })?;
         }
         self.accounts().insert(owner.account.clone());
@@ -366,26 +366,12 @@ pub fn generation_event(actor: Actor, operation: Operation, generation: &Generat
     Event {
         key: Some(generation.store.to_string()),
         request_id: Some(generation.number.to_string()),
-        ..nobodys(actor, operation)
+        ..Event::new(actor, operation, Outcome::Done)
     }
 }
 
 fn outcome(error: Option<&KmsError>) -> Outcome {
     error.map_or(Outcome::Done, |error| Outcome::Failed(error.to_string()))
-}
-
-fn nobodys(actor: Actor, operation: Operation) -> Event {
-    Event {
-        actor,
-        operation,
-        account: None,
-        disk: None,
-        lineage: None,
-        key: None,
-        key_version: None,
-        outcome: Outcome::Done,
-        request_id: None,
-    }
 }
 
 fn event(call: Call<'_>, wrapped: Option<&WrappedKey>, error: Option<&KmsError>, request_id: Option<String>) -> Event {
