@@ -23,7 +23,7 @@ pub(super) fn list(disks: Vec<DiskReport>) -> String {
             disk.name,
             disk.size_bytes.map_or("OFFLINE".to_owned(), bytes),
             number(disk.sector_bytes),
-            disk.key.map_or(disk.encryption.clone(), |key| format!("{} ({key})", disk.encryption)),
+            if disk.key.as_deref() == Some("kms") { format!("{} (kms)", disk.encryption) } else { disk.encryption },
             disk.account.unwrap_or_default(),
             number(disk.nsid),
             if disk.state == "detached" { disk.state } else { disk.attached_to.join(", ") + shared },
