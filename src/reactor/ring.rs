@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use crate::memory::{Arena, Buffer};
 
@@ -238,6 +238,15 @@ impl Ring {
         drop(uring);
         self.admit_waiting();
         Ok(done)
+    }
+
+    /// Lets the kernel finish what it has for this ring, whatever the ring's flags say; what is completed is taken in by the next turn.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        let uring = self.uring.borrow();
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: nothing is submitted, so no memory is named.
+        let entered = unsafe { uring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };
+        entered.map(drop).or_else(passing)
     }
 
     /// Waits in the kernel until something completes, a message comes, or `timeout` has passed.
@@ -492,11 +501,14 @@ fn submit(uring: &IoUring, wait: Option<Option<Duration>>) -> io::Result<()> {
             submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&time))
         }
     };
-    match result {
-        Ok(_) => Ok(()),
-        // Interrupted, out of time, or the completion queue is full (io_uring_enter(2)): the completions are taken in next.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN)) => Ok(()),
-        Err(e) => Err(e),
+    result.map(drop).or_else(passing)
+}
+
+/// Interrupted, out of time, or the completion queue is full (io_uring_enter(2)): the completions are taken in next.
+fn passing(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+        _ => Err(error),
     }
 }
 
