@@ -1,7 +1,7 @@
 //! A stack of their own for the cipher kernels of a thread.
 //!
 //! A kernel has more round keys than there are vector registers, so it spills some to the stack. From there they spread: a future that is made later is
-//! copied to the heap together with whatever lies in its unused parts. Wiping the stack after each call costs several percent of a 4 KiB sector. So the
+//! copied to the heap together with whatever lies in its unused parts. Wiping the stack after each call would be paid for by every sector. So the
 //! kernels run on another stack, which lies in memory for keys; it is wiped by [`wipe`], which [`scrub`](super::scrub::scrub) calls.
 //!
 //! Always: nothing that runs there calls [`call`] again, and it needs much less than there is: frames of kernels are of a fixed size, and they call
