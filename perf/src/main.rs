@@ -52,10 +52,12 @@ enum Command {
     Idle(Options),
     /// Volumes of a pool: beside the device without one, their own overwriting, SPDK's logical volumes; and a pool of 1 TiB
     Pool(Options),
+    /// Disks with limits: what a limit costs that is not reached, and how near one is reached
+    Limits(Options),
     /// Drives a pool inside this process, for the suite `pool`
     #[command(subcommand, hide = true)]
     DrivePool(pool::Args),
-    /// engine, encrypted, nbd, nvme, idle and pool in one run
+    /// engine, encrypted, nbd, nvme, idle, pool and limits in one run
     All(Options),
 }
 
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Nvme(options) => run::run(Suite::Nvme, &options).map_err(Into::into),
         Command::Nbd(options) => run::run(Suite::Nbd, &options).map_err(Into::into),
         Command::Pool(options) => run::run(Suite::Pool, &options).map_err(Into::into),
+        Command::Limits(options) => run::run(Suite::Limits, &options).map_err(Into::into),
         Command::DrivePool(args) => pool::run(args).map(|()| true),
         Command::Idle(options) => run::run(Suite::Idle, &options).map_err(Into::into),
         Command::All(options) => run::run(Suite::All, &options).map_err(Into::into),

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use hdrhistogram::Histogram;
 
 use crate::device::{ByteRange, IoError};
-use crate::disk::{DiskError, DiskQueue};
+use crate::disk::{Consumer, Cost, DiskError, DiskQueue, Tap};
 use crate::memory::Buffer;
 use crate::reactor::{Clock, Reactor, Ticks};
 
@@ -51,6 +51,7 @@ pub(super) struct JobResult {
 /// What the slots of one job share.
 pub(super) struct Job {
     queue: Rc<DiskQueue>,
+    tap: Tap,
     config: BenchConfig,
     number: usize,
     clock: Clock,
@@ -73,6 +74,7 @@ impl Job {
     pub(super) fn start(
         reactor: &Reactor,
         queue: Rc<DiskQueue>,
+        consumer: &Consumer,
         config: BenchConfig,
         number: usize,
         progress: Arc<Progress>,
@@ -90,6 +92,7 @@ impl Job {
         let histogram = || Histogram::new_with_bounds(1, LONGEST_TICKS, DIGITS).expect("valid bounds");
         let measure_from = clock.now().plus(clock.ticks(config.ramp));
         let job = Rc::new(Self {
+            tap: queue.tap(consumer),
             queue,
             number,
             clock,
@@ -201,6 +204,7 @@ impl Job {
     async fn transfer(&self, buffer: &mut Buffer, block: u64, is_read: bool) -> Result<(), IoError> {
         let size = self.config.block_size;
         let range = ByteRange::new(block * size, size).ok_or(IoError::OutOfRange)?;
+        self.tap.pass(Cost::of(size)).await;
         if is_read {
             self.queue.read(range, buffer, 0).await
         } else {

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::disk::Disk;
+use crate::disk::{Consumer, Disk};
 use crate::reactor::ReactorThread;
 
 pub use report::{LatencySummary, Report, WaySummary};
@@ -70,10 +70,13 @@ pub fn run(
     let (results, finished) = mpsc::channel();
     let cpu_before = process::process_cpu_seconds();
     let start = std::time::Instant::now();
+    // All cores are one consumer under the disk's limits.
+    let consumer = Consumer::new_one();
     for (number, reactor) in reactors.iter().enumerate() {
         let (config, disk, counters, results) = (config.clone(), disk.clone(), counters.clone(), results.clone());
+        let consumer = consumer.clone();
         reactor.remote().post(move |reactor| match disk.queue(reactor) {
-            Ok(queue) => Job::start(reactor, queue, config, number, counters, results),
+            Ok(queue) => Job::start(reactor, queue, &consumer, config, number, counters, results),
             Err(e) => drop(results.send(Err(e))),
         });
     }

@@ -13,9 +13,10 @@
 //! | swap a range against all other hosts | [`DiskQueue::compare_and_write`] |
 //! | know that nothing begun before is left | [`DiskQueue::drain`], on each queue |
 //! | force a write to be durable (FUA) | [`DiskQueue::flush`] after the write |
+//! | keep within the disk's limits, which it has to | [`Tap::pass`] of the consumer's [`DiskQueue::tap`], before each command that they count |
 //!
 //! Ranges are whole sectors within [`Disk::size`]; any other command is refused with an error and changes nothing. Control threads
-//! ask [`Disk::stats`] and call [`Disk::grow`].
+//! ask [`Disk::stats`] and call [`Disk::grow`] and [`Disk::set_limits`].
 
 mod attributes;
 mod bytes;
@@ -29,6 +30,7 @@ mod histogram;
 mod incoming;
 mod key_file;
 mod line;
+pub mod qos;
 mod queue;
 pub mod reservation;
 mod stats;
@@ -47,6 +49,7 @@ use crate::reactor::Reactor;
 use crate::volume::{PoolError, Volume, VolumeInfo};
 
 use gate::Gate;
+use qos::Throttle;
 use stats::AllCounters;
 
 pub use attributes::{AttributesError, DiskAttributes};
@@ -55,6 +58,7 @@ pub use ground::Ground;
 pub use histogram::Latency;
 pub use incoming::Incoming;
 pub use key_file::{KeyFileError, read_key_file};
+pub use qos::{Consumer, Cost, Limits, Tap};
 pub use queue::{DiskQueue, Staged, Zeroing};
 pub use stats::{CommandKind, DiskStats, Tally};
 
@@ -141,6 +145,7 @@ pub struct Disk {
     protection: Option<Protection>,
     gate: Arc<Gate>,
     counters: Arc<AllCounters>,
+    throttle: Arc<Throttle>,
 }
 
 impl Disk {
@@ -233,6 +238,7 @@ impl Disk {
             protection,
             gate: Gate::new(),
             counters: Arc::default(),
+            throttle: Arc::default(),
         }))
     }
 
@@ -283,6 +289,17 @@ impl Disk {
     /// What the disk has done since it was opened, on all queues. May be asked on any thread, at any time.
     pub fn stats(&self) -> DiskStats {
         self.counters.sum()
+    }
+
+    /// The limits that hold now.
+    pub fn limits(&self) -> Option<Limits> {
+        self.throttle.limits()
+    }
+
+    /// Sets the limits, which hold for all queues together; `None`, or limits of zero, lifts them. May be called on any thread, at any time:
+    /// [`qos`] says when it is felt.
+    pub fn set_limits(&self, limits: Option<Limits>) {
+        self.throttle.set_limits(limits);
     }
 
     /// A few words for the start-up report.

@@ -23,6 +23,7 @@ use super::cipher::Cipher;
 use super::footing::Footing;
 use super::gate::Seat;
 use super::line::{Line, fetch};
+use super::qos::{Consumer, Tap};
 use super::stats::{CommandKind, DiskStats, Meter};
 
 /// How zeros may be written.
@@ -105,6 +106,11 @@ impl DiskQueue {
     /// The disk.
     pub fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// What a consumer's commands have to pass on this reactor before they come here. It may outlive the queue.
+    pub fn tap(&self, consumer: &Consumer) -> Tap {
+        Tap::new(&self.disk.throttle, &self.reactor, consumer)
     }
 
     pub(super) fn footing(&self) -> &Footing {

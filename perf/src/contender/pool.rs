@@ -19,12 +19,18 @@ pub struct PoolDisk {
     stands_on: StandsOn,
     device: Device,
     cipher: Cipher,
+    iops: Option<u64>,
 }
 
 impl PoolDisk {
     /// A disk under a name that tells what it stands on.
     pub fn new(name: &'static str, stands_on: StandsOn, device: Device, cipher: Cipher) -> Self {
-        Self { name, stands_on, device, cipher }
+        Self { name, stands_on, device, cipher, iops: None }
+    }
+
+    /// The same with a limit of I/Os a second.
+    pub fn limited(self, iops: u64) -> Self {
+        Self { iops: Some(iops), ..self }
     }
 }
 
@@ -49,6 +55,9 @@ impl Contender for PoolDisk {
         }
         if self.cipher != Cipher::Plain {
             command.arg("--encrypted");
+        }
+        if let Some(iops) = self.iops {
+            command.args(["--iops", &iops.to_string()]);
         }
         bench::parse(&process::run("the pool's process", &mut command)?, lab.ramp_s)
     }

@@ -1,4 +1,4 @@
-//! A disk under the load of `strongroom bench`: on a volume of a pool, or on the same device without a pool.
+//! A disk under the load of `strongroom bench`: on a volume of a pool, or on the same device without a pool; with limits or without.
 //!
 //! Every block is written before anything is measured. The reactor under load is the pool's home too.
 
@@ -10,7 +10,7 @@ use clap::{Args as Arguments, ValueEnum};
 use strongroom::bench::{self, BenchConfig, Mix};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceConfig, DeviceKind, SharedDevice, Size};
-use strongroom::disk::Disk;
+use strongroom::disk::{Disk, Limits};
 use strongroom::memory::{HugePages, LARGEST_BUFFER};
 use strongroom::reactor::{Reactor, ReactorConfig, ReactorThread, Remote};
 use strongroom::volume::{FormatOptions, NewVolume, OpenOptions, Pool, Volume};
@@ -35,6 +35,9 @@ pub struct Args {
     /// Encrypt it
     #[arg(long)]
     encrypted: bool,
+    /// I/Os a second that it may do at most
+    #[arg(long)]
+    iops: Option<u64>,
     /// What is done
     #[arg(long)]
     rw: Mix,
@@ -78,6 +81,7 @@ pub fn measure(args: Args) -> Outcome<String> {
     };
     let to_fill = disk.clone();
     on(reactor.remote(), async move |reactor| fill(&reactor, &to_fill).await)?;
+    disk.set_limits(args.iops.map(|iops| Limits { iops, ..Limits::default() }));
     let config = BenchConfig {
         mix: args.rw,
         read_percent: 0,

@@ -3,6 +3,7 @@
 mod encrypted;
 mod engine;
 mod idle;
+mod limits;
 mod nbd;
 mod nvme;
 mod pool;
@@ -24,6 +25,8 @@ pub enum Suite {
     Idle,
     /// Volumes of a pool.
     Pool,
+    /// Disks with limits.
+    Limits,
     /// All of these.
     All,
 }
@@ -38,6 +41,7 @@ impl Suite {
             Self::Nvme => "nvme",
             Self::Idle => "idle",
             Self::Pool => "pool",
+            Self::Limits => "limits",
             Self::All => "all",
         }
     }
@@ -51,9 +55,10 @@ impl Suite {
             Self::Nvme => nvme::rows(),
             Self::Idle => idle::rows(),
             Self::Pool => pool::rows(),
+            Self::Limits => limits::rows(),
             Self::All => {
-                let all = [engine::rows(), encrypted::rows(), nbd::rows(), nvme::rows(), idle::rows(), pool::rows()];
-                all.into_iter().flatten().collect()
+                use Suite::{Encrypted, Engine, Idle, Limits, Nbd, Nvme, Pool};
+                [Engine, Encrypted, Nbd, Nvme, Idle, Pool, Limits].into_iter().flat_map(Suite::rows).collect()
             }
         }
     }

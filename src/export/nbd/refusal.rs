@@ -26,6 +26,8 @@ impl Refusal {
     pub(super) const FLUSH_RANGE: Self = Self { error: error::EINVAL, why: "a flush has neither offset nor length" };
     pub(super) const TOO_LARGE: Self =
         Self { error: error::EOVERFLOW, why: "the length is larger than the maximum payload" };
+    pub(super) const ENDING: Self =
+        Self { error: error::ESHUTDOWN, why: "the connection ended while the request waited for the disk's limits" };
     /// As `TOO_LARGE`, for clients without structured replies, which do not expect `EOVERFLOW`.
     pub(super) const TOO_LARGE_SIMPLE: Self =
         Self { error: error::EINVAL, why: "the length is larger than the maximum payload" };

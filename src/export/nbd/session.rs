@@ -5,10 +5,13 @@
 //! fails, and no other connection notices.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::disk::DiskQueue;
+use crate::device::ByteRange;
+use crate::disk::{Consumer, Cost, DiskQueue, Tap};
 use crate::export::stream::{Phase, Replies, Share};
 use crate::memory::{PAGE, Segment};
 use crate::reactor::{Event, Handoff};
@@ -65,6 +68,10 @@ pub(super) struct Session {
     pub(super) link: Rc<Link>,
     pub(super) export: Arc<Export>,
     pub(super) disk: Rc<DiskQueue>,
+    /// Where requests keep within the disk's limits: each connection is a consumer of its own.
+    tap: Tap,
+    /// Requests that still wait there are not carried out.
+    ending: Cell<bool>,
     pub(super) negotiated: Negotiated,
     pub(super) lent: Rc<Lent>,
     pub(super) replies: Replies<EndReason>,
@@ -87,6 +94,8 @@ impl Session {
         let session = Rc::new(Self {
             link: link.clone(),
             export: chosen.export.clone(),
+            tap: disk.tap(&Consumer::new_one()),
+            ending: Cell::new(false),
             disk,
             negotiated: chosen.negotiated,
             lent: lent.clone(),
@@ -120,7 +129,12 @@ impl Session {
 
     /// Serves requests until the connection ends, and then until all of them are answered.
     pub(super) async fn run(&self, receiver: &mut Receiver) {
-        match self.read(receiver).await {
+        let reason = self.read(receiver).await;
+        // After a request to disconnect all before it are carried out, as ever within the limits ("NBD_CMD_DISC").
+        if !matches!(reason, EndReason::Disconnected | EndReason::ServerStops) {
+            self.end_waiting();
+        }
+        match reason {
             // Replies still go out to a client that has closed only its side, or said goodbye.
             reason if reason.is_orderly() => self.link.give_reason(reason),
             reason => self.link.cut(reason),
@@ -130,6 +144,34 @@ impl Session {
         self.slots.iter().for_each(|slot| slot.work.give((Work::End, 0)));
         self.replies.close();
         self.sender_done.wait().await;
+    }
+
+    /// Waits until the disk's limits let a request go; one that still waits when the connection ends is refused. What has arrived when the server
+    /// stops is carried out at once.
+    #[inline]
+    pub(super) async fn within_limits(&self, range: ByteRange) -> Result<(), Refusal> {
+        let cost = Cost::of(range.len());
+        if self.tap.passes(cost) { Ok(()) } else { self.wait_for_limits(cost).await }
+    }
+
+    async fn wait_for_limits(&self, cost: Cost) -> Result<(), Refusal> {
+        let mut passed = pin!(self.tap.wait(cost));
+        std::future::poll_fn(|cx| {
+            // The first of the line looks soon.
+            if self.link.is_cut() {
+                self.end_waiting();
+            } else if self.link.is_stopping() {
+                self.tap.close();
+            }
+            passed.as_mut().poll(cx)
+        })
+        .await;
+        if self.ending.get() { Err(Refusal::ENDING) } else { Ok(()) }
+    }
+
+    fn end_waiting(&self) {
+        self.ending.set(true);
+        self.tap.close();
     }
 
     async fn read(&self, receiver: &mut Receiver) -> EndReason {

@@ -42,6 +42,11 @@ impl Served<'_> {
     async fn run(&self, command: Command) {
         let range = command.range;
         let disk = &self.session.disk;
+        if matches!(command.action, Action::Read | Action::WriteZeroes(..))
+            && let Err(refusal) = self.session.within_limits(range).await
+        {
+            return self.refuse(command.cookie, refusal).await;
+        }
         let done = match command.action {
             Action::Read if range.len() > PIECE as u64 => return self.read_pieces(command).await,
             Action::Read => return self.read(command).await,
@@ -53,18 +58,25 @@ impl Served<'_> {
             Action::Trim => disk.discard(range).await,
             Action::WriteZeroes(space, how) => disk.write_zeroes(range, space, how).await,
         };
+        let done = done.map_err(Refusal::from);
         let writes = matches!(command.action, Action::Trim | Action::WriteZeroes(..));
         self.finish(command, if writes { self.force(command, done).await } else { done }).await;
     }
 
     async fn write(&self, command: Command, payload: Segment) {
-        let done = self.store(command.range, payload).await;
+        let done = match self.session.within_limits(command.range).await {
+            Ok(()) => self.store(command.range, payload).await,
+            Err(refusal) => {
+                drop(self.session.lent.loan());
+                Err(refusal)
+            }
+        };
         self.finish_write(command, done).await;
     }
 
     /// A write in pieces, which the reader gives one after the other.
     async fn write_pieces(&self, command: Command) {
-        let mut done = Ok(());
+        let mut done = self.session.within_limits(command.range).await;
         let mut left = command.range;
         while !left.is_empty() {
             let Some(payload) = self.session.slot(self.index).pieces.take().await else {
@@ -82,15 +94,15 @@ impl Served<'_> {
     }
 
     /// Writes a payload; the receiver has it back as soon as the disk has taken it over.
-    async fn store(&self, range: ByteRange, payload: Segment) -> Result<(), IoError> {
+    async fn store(&self, range: ByteRange, payload: Segment) -> Result<(), Refusal> {
         let loan = self.session.lent.loan();
         let disk = &self.session.disk;
         let staged = disk.stage(range, &[payload]).await?;
         drop(loan);
-        disk.commit(staged).await
+        Ok(disk.commit(staged).await?)
     }
 
-    async fn finish_write(&self, command: Command, done: Result<(), IoError>) {
+    async fn finish_write(&self, command: Command, done: Result<(), Refusal>) {
         if done.is_ok() {
             add(&self.session.tally.bytes_written, command.range.len());
         }
@@ -98,14 +110,14 @@ impl Served<'_> {
     }
 
     /// Makes durable what a command with FUA has done.
-    async fn force(&self, command: Command, done: Result<(), IoError>) -> Result<(), IoError> {
-        if done.is_ok() && command.fua { self.session.disk.flush().await } else { done }
+    async fn force(&self, command: Command, done: Result<(), Refusal>) -> Result<(), Refusal> {
+        if done.is_ok() && command.fua { Ok(self.session.disk.flush().await?) } else { done }
     }
 
-    async fn finish(&self, command: Command, done: Result<(), IoError>) {
+    async fn finish(&self, command: Command, done: Result<(), Refusal>) {
         match done {
             Ok(()) => self.accept(command.cookie).await,
-            Err(e) => self.refuse(command.cookie, e.into()).await,
+            Err(refusal) => self.refuse(command.cookie, refusal).await,
         }
     }
 

@@ -192,4 +192,5 @@ pub(super) mod error {
     pub(in super::super) const ENOSPC: u32 = 28;
     pub(in super::super) const EOVERFLOW: u32 = 75;
     pub(in super::super) const ENOTSUP: u32 = 95;
+    pub(in super::super) const ESHUTDOWN: u32 = 108;
 }

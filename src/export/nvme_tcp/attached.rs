@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::disk::DiskQueue;
+use crate::disk::{Consumer, DiskQueue, Tap};
 
 use super::desk::{AccessCell, Desk, holder};
 use super::subsystem::{HostId, Namespace};
@@ -18,6 +18,8 @@ use super::wire::status::Status;
 pub(super) struct Attached {
     pub(super) namespace: Arc<Namespace>,
     pub(super) disk: Rc<DiskQueue>,
+    /// Where its commands keep within the disk's limits.
+    pub(super) tap: Tap,
     /// Where its reservation is kept.
     pub(super) desk: Arc<Desk>,
     /// What the reservation lets the host do.
@@ -38,10 +40,18 @@ impl Drop for Working<'_> {
 }
 
 impl Attached {
-    pub(super) fn new(namespace: Arc<Namespace>, disk: Rc<DiskQueue>, desk: Arc<Desk>, host: HostId) -> Rc<Self> {
+    /// A namespace for a host; `consumer` is whom its commands count for.
+    pub(super) fn new(
+        namespace: Arc<Namespace>,
+        disk: Rc<DiskQueue>,
+        desk: Arc<Desk>,
+        host: HostId,
+        consumer: &Consumer,
+    ) -> Rc<Self> {
         let access = desk.access_of(holder(host));
+        let tap = disk.tap(consumer);
         let (working, withdrawn) = (Cell::new(0), Cell::new(None));
-        Rc::new(Self { namespace, disk, desk, access, working, withdrawn })
+        Rc::new(Self { namespace, disk, tap, desk, access, working, withdrawn })
     }
 
     /// The host's right to read, for as long as the command works. A command that waits for its data asks again when it has come: a preemption or a
@@ -63,9 +73,10 @@ impl Attached {
         Ok(Working(self))
     }
 
-    /// No command starts to work any more.
+    /// No command starts to work any more; those that wait for the disk's limits find that out now.
     pub(super) fn withdraw(&self, status: Status) {
         self.withdrawn.set(Some(status));
+        self.tap.close();
     }
 
     pub(super) fn is_withdrawn(&self) -> bool {

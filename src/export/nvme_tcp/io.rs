@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zerocopy::FromBytes;
 
 use crate::device::{ByteRange, IoError, Zeroes};
-use crate::disk::{Incoming, Zeroing};
+use crate::disk::{Cost, Incoming, Zeroing};
 
 use super::attached::Attached;
 use super::connection::{Arrived, Queue, add};
@@ -60,6 +60,7 @@ impl Served<'_> {
 
     async fn read(&self, attached: &Attached, command: &Command) -> Result<Answer, Status> {
         let range = transfer_range(attached, command)?;
+        self.within_limits(attached, Cost::of(range.len())).await?;
         let working = attached.may_read()?;
         let len = range.len() as usize;
         self.check_destination(command, len)?;
@@ -95,10 +96,11 @@ impl Served<'_> {
         let range = transfer_range(attached, &command)?;
         names_all_of(&command, range)?;
         let in_capsule = self.source(&arrived, range.len() as usize)?;
+        let data = self.within_limits_with(attached, Cost::of(range.len()), arrived.data).await?;
         let working = attached.may_write()?;
         if in_capsule {
-            let staged = attached.disk.stage(range, &[arrived.data.segment()]).await.map_err(write_status)?;
-            drop(arrived.data);
+            let staged = attached.disk.stage(range, &[data.segment()]).await.map_err(write_status)?;
+            drop(data);
             attached.disk.commit(staged).await.map_err(write_status)?;
         } else {
             drop(working);
@@ -195,6 +197,7 @@ impl Served<'_> {
 
     async fn write_zeroes(&self, queue: &Queue, attached: &Attached, command: &Command) -> Result<Answer, Status> {
         let range = command_range(attached, command)?;
+        self.within_limits(attached, Cost::of(range.len())).await?;
         let _working = attached.may_write()?;
         let space = if command.cdw12.get() & DEALLOCATE != 0 { Zeroes::MayFree } else { Zeroes::KeepAllocated };
         attached.disk.write_zeroes(range, space, Zeroing::AnyWay).await.map_err(write_status)?;
@@ -225,9 +228,10 @@ impl Served<'_> {
         Ok(Answer::SUCCESS)
     }
 
-    async fn compare(&self, attached: &Attached, arrived: Arrived) -> Result<Answer, Status> {
+    async fn compare(&self, attached: &Attached, mut arrived: Arrived) -> Result<Answer, Status> {
         let range = transfer_range(attached, &arrived.command)?;
         names_all_of(&arrived.command, range)?;
+        arrived.data = self.within_limits_with(attached, Cost::of(range.len()), arrived.data).await?;
         drop(attached.may_read()?);
         if self.source(&arrived, range.len() as usize)? {
             self.compare_piece(attached, range, &arrived.data).await?;
@@ -254,6 +258,7 @@ impl Served<'_> {
 
     async fn verify(&self, attached: &Attached, command: &Command) -> Result<Answer, Status> {
         let range = command_range(attached, command)?;
+        self.within_limits(attached, Cost::of(range.len())).await?;
         let _working = attached.may_read()?;
         attached.disk.verify(range).await.map_err(read_status)?;
         Ok(Answer::SUCCESS)
@@ -288,6 +293,8 @@ impl Served<'_> {
         }
         names_all_of(&first, range).map_err(Which::Compare)?;
         names_all_of(&second, range).map_err(Which::Write)?;
+        // Their data is out of the shared buffer already.
+        self.within_limits(&attached, Cost::of_pair(range.len())).await.map_err(Which::Compare)?;
         let expected = self.payload(compare, len).await.map_err(|answer| Which::Compare(status_of(answer)))?;
         let new = self.payload(write, len).await.map_err(|answer| Which::Write(status_of(answer)))?;
         let _reading = attached.may_read().map_err(Which::Compare)?;

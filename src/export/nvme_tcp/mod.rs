@@ -34,6 +34,7 @@ mod frame;
 pub mod fuzzing;
 mod handshake;
 mod io;
+mod limits;
 mod receiver;
 mod reservation;
 mod room;

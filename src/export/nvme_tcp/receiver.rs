@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::export::stream::Phase;
 use crate::memory::{Buffer, Segment};
-use crate::reactor::{ReceiveBuffers, Received, yield_now};
+use crate::reactor::{Reactor, ReceiveBuffers, Received, yield_now};
 
 use super::Link;
 use super::end::EndReason;
@@ -58,6 +58,14 @@ impl Body {
             Self::Own(buffer, range) => buffer.segment(range.clone()),
             Self::Empty => Buffer::default().segment(0..0),
         }
+    }
+
+    /// The same bytes, out of the shared buffer, which others need meanwhile.
+    pub(super) async fn apart(self, reactor: &Reactor) -> Self {
+        let Self::Shared(received, range) = &self else { return self };
+        let mut own = reactor.buffers().take(range.len()).await;
+        own[..range.len()].copy_from_slice(&received.bytes()[range.clone()]);
+        Self::Own(own, 0..range.len())
     }
 
     /// Only the part `from..to` of it.
@@ -146,10 +154,7 @@ impl Receiver {
 
     /// The same bytes, out of the shared buffer.
     pub(super) async fn apart(&self, body: Body) -> Body {
-        let Body::Shared(received, range) = &body else { return body };
-        let mut own = self.link.reactor.buffers().take(range.len()).await;
-        own[..range.len()].copy_from_slice(&received.bytes()[range.clone()]);
-        Body::Own(own, 0..range.len())
+        body.apart(&self.link.reactor).await
     }
 
     /// Drops the next `len` bytes, as they come.

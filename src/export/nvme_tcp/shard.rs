@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::disk::{Disk, DiskError, DiskQueue};
+use crate::disk::{Consumer, Disk, DiskError, DiskQueue};
 use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share, let_go};
 use crate::memory::PAGE;
 use crate::reactor::{Event, RECEIVE_BYTES, Reactor, ReceiveBuffers, Remote, Socket};
@@ -246,7 +246,9 @@ impl Shard {
     fn find_namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
         let namespace = queue.controller.sees(nsid)?;
         let (disk, desk) = self.disks.borrow().get(namespace.disk().name())?.clone();
-        let attached = Attached::new(namespace, disk, desk, queue.controller.host_id());
+        // Its name is what a host proves; identifiers it makes up.
+        let consumer = Consumer::Named(queue.controller.host().to_string());
+        let attached = Attached::new(namespace, disk, desk, queue.controller.host_id(), &consumer);
         queue.view.insert(attached.clone());
         Some(attached)
     }
