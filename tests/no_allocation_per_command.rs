@@ -1,4 +1,5 @@
-//! At steady state a command costs no heap allocation, on any device or volume, encrypted or not, and over NBD and NVMe/TCP: an allocator counts.
+//! At steady state a command costs no heap allocation, on any device or volume, encrypted or not, with limits that are reached or without, and over
+//! NBD and NVMe/TCP: an allocator counts.
 #![allow(unsafe_code)]
 
 mod common;
@@ -17,7 +18,7 @@ use engine::pool::TestPool;
 use engine::{all, device_config, memory_device, on_reactor};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice};
-use strongroom::disk::{Disk, DiskQueue, Ground};
+use strongroom::disk::{Consumer, Cost, Disk, DiskQueue, Ground, Limits};
 use strongroom::memory::Buffer;
 use strongroom::reactor::Reactor;
 
@@ -68,11 +69,14 @@ async fn swap(queue: &DiskQueue, range: ByteRange, buffer: &mut Buffer) -> Resul
 async fn count_allocations(reactor: Reactor, queue: Rc<DiskQueue>) -> u64 {
     // What its end costs is not a command's.
     let kept = queue.clone();
+    let tap = Rc::new(queue.tap(&Consumer::new_one()));
+    let kept_tap = tap.clone();
     let counted = Rc::new(Cell::new(None));
     let warm = Rc::new(Cell::new(0));
     let (task_reactor, first) = (reactor.clone(), counted.clone());
     all(&reactor, SLOTS, move |slot| {
         let (queue, reactor, warm, first) = (queue.clone(), task_reactor.clone(), warm.clone(), first.clone());
+        let tap = tap.clone();
         async move {
             let mut buffer = reactor.buffers().take(8192).await;
             for round in 0..2 * COMMANDS {
@@ -86,6 +90,7 @@ async fn count_allocations(reactor: Reactor, queue: Rc<DiskQueue>) -> u64 {
                     }
                 }
                 let range = ByteRange::new((slot * 7 + round) % 500 * 8192, 8192).expect("fits");
+                tap.pass(Cost::of(8192)).await;
                 match round % 8 {
                     0 => queue.flush().await,
                     1 => queue.write(range, &[buffer.segment(0..100), buffer.segment(100..8192)]).await,
@@ -103,21 +108,21 @@ async fn count_allocations(reactor: Reactor, queue: Rc<DiskQueue>) -> u64 {
     // The counter works: the tasks themselves were allocated on this thread.
     assert!(ALLOCATIONS.get() >= SLOTS);
     let allocations = ALLOCATIONS.get() - counted.get().expect("every slot got warm");
-    drop(kept);
+    drop((kept, kept_tap));
     allocations
 }
 
 fn check(device: Arc<SharedDevice>) {
-    check_on(|_| device.clone());
+    check_on(|_| device.clone(), None);
 }
 
 /// Blocks are there once the first round was written; what comes after is the steady state.
 fn check_on_a_volume(device: Arc<SharedDevice>) {
     let pool = TestPool::new(&device);
-    check_on(|encrypted| pool.volume(&format!("encrypted-{encrypted}"), 4 << 20));
+    check_on(|encrypted| pool.volume(&format!("encrypted-{encrypted}"), 4 << 20), None);
 }
 
-fn check_on<G: Into<Ground>>(ground: impl Fn(bool) -> G) {
+fn check_on<G: Into<Ground>>(ground: impl Fn(bool) -> G, limits: Option<Limits>) {
     for encrypted in [false, true] {
         let disk = if encrypted {
             Disk::with_random_key("x", ground(encrypted), SectorSize::B4096, Kernel::best())
@@ -125,6 +130,7 @@ fn check_on<G: Into<Ground>>(ground: impl Fn(bool) -> G) {
             Disk::plain("x", ground(encrypted), SectorSize::B4096)
         };
         let disk = disk.expect("a disk");
+        disk.set_limits(limits);
         let allocations = on_reactor(move |reactor| async move {
             let queue = disk.queue(&reactor).expect("a queue");
             count_allocations(reactor, queue).await
@@ -136,6 +142,15 @@ fn check_on<G: Into<Ground>>(ground: impl Fn(bool) -> G) {
 #[test]
 fn on_memory() {
     check(memory_device(8));
+}
+
+/// Some that nothing reaches, and some that everything has to wait for.
+#[test]
+fn on_memory_with_limits() {
+    let device = memory_device(8);
+    for iops in [1_000_000_000, 50_000] {
+        check_on(|_| device.clone(), Some(Limits { iops, ..Limits::default() }));
+    }
 }
 
 #[test]
@@ -248,9 +263,11 @@ fn nvme_round(host: &mut Host) {
 
 #[test]
 fn over_nvme_tcp() {
-    for digests in [Digests::NONE, Digests::BOTH] {
+    let reached = Limits { iops: 5000, ..Limits::default() };
+    for (digests, limits) in [(Digests::NONE, None), (Digests::BOTH, None), (Digests::NONE, Some(reached))] {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let disk = common::encrypted("x", &memory_device(8), SectorSize::B4096);
+        disk.set_limits(limits);
         let target = NvmeTarget::start(dir, 1, &[disk], "");
         let (admin, mut host) = target.both("a", digests);
         let count = || target.on_reactor(|_| ALLOCATIONS.get());
