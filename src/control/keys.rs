@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::crypto::xts::XtsKeyBytes;
 use crate::disk::{DiskConfig, Encryption};
 use crate::kms::audit::{Actor, Operation};
-use crate::kms::{Call, Kms, KmsError, NewKey, WrappedKey};
+use crate::kms::{Call, CmkId, Kms, KmsError, NewKey, WrappedKey};
 use crate::memory::Secret;
 use crate::volume::Volume;
 
@@ -54,13 +54,18 @@ impl Keys {
         Ok(kms)
     }
 
-    /// The key of a disk that is being made, if a KMS keeps it.
-    pub(super) fn for_new(&self, disk: &DiskConfig, actor: Actor) -> Result<Option<NewKey>, ConfigError> {
+    /// The key of a disk that is being made, if a KMS keeps it; wrapped by that key of its account, or by the service key.
+    pub(super) fn for_new(
+        &self,
+        disk: &DiskConfig,
+        cmk: Option<&CmkId>,
+        actor: Actor,
+    ) -> Result<Option<NewKey>, ConfigError> {
         if !is_kept(disk) {
             return Ok(None);
         }
         let kms = self.kms()?;
-        let made = kms.new_disk_key(call(disk, actor, Operation::CreateDisk));
+        let made = kms.new_disk_key(call(disk, actor, Operation::CreateDisk), cmk);
         made.map(Some).map_err(ConfigError::of_key(&disk.name))
     }
 

@@ -180,7 +180,7 @@ impl Storage {
                 disk.name
             )));
         };
-        let (key, wrapped) = match self.keys.for_new(disk, actor)? {
+        let (key, wrapped) = match self.keys.for_new(disk, None, actor)? {
             Some(new) => {
                 let wrapped = new.wrapped.encode().map_err(|e| ConfigError::of_key(&disk.name)(e.into()))?;
                 (Some(new.xts), Some(wrapped))

@@ -61,6 +61,22 @@ pub enum KmsError {
         /// Which one.
         what: String,
     },
+    /// What a user wants decrypted does not open: it was changed, or belongs to another context, account, region or key.
+    #[error("{kms}: the cipher text does not open: it is damaged, or its context is another one ({what})")]
+    CipherText {
+        /// The KMS.
+        kms: String,
+        /// What is known of it.
+        what: String,
+    },
+    /// An account has as many keys as it may have.
+    #[error("account {account} has {most} keys of its own, which is as many as there may be; have some destroyed first")]
+    LimitExceeded {
+        /// The account.
+        account: String,
+        /// How many.
+        most: usize,
+    },
     /// A wrapped key cannot be read.
     #[error(transparent)]
     Wrapped(#[from] WrappedError),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! root key                     seals the embedded key store; an outside KMS has its own
-//!   └ CMK                      one service key for each account of a region, in a KMS; versions; never leaves it
+//!   └ CMK                      one service key for each account of a region, and those that its user makes, in a KMS; versions; never leaves it
 //!       └ disk key             256 random bits for each new disk, wrapped by the CMK and bound to its context
 //!           └ XTS key pair     derived (HKDF-SHA-256, RFC 5869), in locked memory while the disk is attached
 //! ```
@@ -16,6 +16,7 @@
 mod aead;
 pub mod audit;
 mod context;
+mod data;
 mod derive;
 pub mod embedded;
 mod error;
@@ -25,6 +26,7 @@ mod provider;
 mod service;
 mod tls;
 mod usage;
+mod users;
 pub mod vault;
 mod wrapped;
 
@@ -32,7 +34,8 @@ use crate::crypto::scrub::scrub;
 use crate::memory::{Secret, SecretError};
 
 pub use aead::{AeadError, Sealed, open, seal};
-pub use context::{KeyContext, Owner, Purpose};
+pub use context::{DataContext, KeyContext, Owner, Purpose};
+pub use data::{DataBlob, DataKey, MOST_CIPHERTEXT, MOST_PLAINTEXT, OpenedData, Plaintext};
 pub use derive::derive_xts_key;
 pub use error::KmsError;
 pub use provider::{
@@ -40,6 +43,7 @@ pub use provider::{
 };
 pub use service::{Call, Kms, KmsStatus, NewKey, generation_event};
 pub use usage::{FREE_CALLS, Usage};
+pub use users::{MOST_DATA_KEY, MOST_USER_KEYS};
 pub use wrapped::{MOST_BLOB, ProviderKind, WrappedError, WrappedKey};
 
 /// Bytes of a disk key and of the symmetric keys above it.

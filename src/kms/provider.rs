@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::memory::Secret;
 
 use super::DiskKey;
-use super::context::{KeyContext, Owner};
+use super::context::{DataContext, KeyContext, Owner};
+use super::data::Plaintext;
 use super::embedded::Generation;
 use super::error::KmsError;
 use super::wrapped::{ProviderKind, WrappedKey};
@@ -140,7 +141,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// How a KMS keeps the service keys of accounts apart.
+/// How a KMS keeps the keys of accounts apart.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ServiceKeys(String);
@@ -149,6 +150,21 @@ impl ServiceKeys {
     /// The name of an owner's key in an outside KMS: the prefix, region and account, joined by `.`, which neither prefix nor region may have.
     pub fn name_for(&self, owner: &Owner) -> String {
         format!("{}.{}.{}", self.0, owner.region, owner.account)
+    }
+
+    /// The name of a key that an owner's user has made: `_` and a number stand before the account, and no account begins with a `_`.
+    pub fn user_name_for(&self, owner: &Owner, number: u64) -> String {
+        format!("{}.{}._{number:016x}.{}", self.0, owner.region, owner.account)
+    }
+
+    /// Who had the key of a name made, and whose it is, if it is one of the region.
+    pub fn owner_of<'a>(&self, region: &str, name: &'a str) -> Option<(Creator, &'a str)> {
+        let account = self.account_of(region, name)?;
+        let Some(rest) = account.strip_prefix('_') else { return Some((Creator::Service, account)) };
+        let (number, account) = rest.split_once('.')?;
+        let digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+        let fits = number.len() == 16 && number.chars().all(digit) && !account.is_empty();
+        fits.then_some((Creator::User, account))
     }
 
     /// Whose key it is, if the name is that of a service key of the region.
@@ -197,6 +213,12 @@ pub trait KeyProvider: Send + Sync {
     /// The owner's service key; makes it if there is none.
     fn service_key(&self, owner: &Owner) -> Result<Answer<Cmk>, KmsError>;
 
+    /// Makes a key for the user of an account. Where a user can have none, disks are wrapped by the service key.
+    fn create_key(&self, owner: &Owner) -> Result<Answer<Cmk>, KmsError> {
+        let what = format!("make keys for the user of {owner}; configure the embedded key store, or Vault, for that");
+        Err(KmsError::Unsupported { kms: self.name(), what })
+    }
+
     /// All keys that it keeps for us in the region.
     fn keys(&self) -> Result<Answer<Vec<Cmk>>, KmsError>;
 
@@ -211,6 +233,23 @@ pub trait KeyProvider: Send + Sync {
 
     /// Wraps the same disk key by the newest version. Where the KMS can do that itself, the plain key stays there.
     fn rewrap(&self, wrapped: &WrappedKey) -> Result<Answer<WrappedKey>, KmsError>;
+
+    /// Encrypts a user's data by the newest version of a CMK of the context's owner, bound to the context. Tells the version, and what it made: no more
+    /// than Vault makes of [`MOST_PLAINTEXT`](super::MOST_PLAINTEXT) bytes.
+    fn seal(&self, _cmk: &CmkId, _plain: &[u8], _context: &DataContext) -> Result<Answer<(u32, Vec<u8>)>, KmsError> {
+        Err(no_data(self.name()))
+    }
+
+    /// Decrypts what [`KeyProvider::seal`] made. What comes back lies in locked memory, and nothing else of it is left anywhere in the process.
+    fn open(
+        &self,
+        _cmk: &CmkId,
+        _version: u32,
+        _sealed: &[u8],
+        _context: &DataContext,
+    ) -> Result<Answer<Secret<Plaintext>>, KmsError> {
+        Err(no_data(self.name()))
+    }
 
     /// Makes a new version.
     fn rotate(&self, id: &CmkId) -> Result<Answer<Cmk>, KmsError>;
@@ -235,6 +274,12 @@ pub trait KeyProvider: Send + Sync {
     }
 }
 
+/// Of a KMS that wraps the keys of disks only.
+fn no_data(kms: String) -> KmsError {
+    let what = "encrypt or decrypt the data of users; configure the embedded key store, or Vault, for that".to_owned();
+    KmsError::Unsupported { kms, what }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +292,23 @@ mod tests {
         assert_eq!(name, "strongroom.cn-hangzhou.a-1");
         assert_eq!(keys.account_of("cn-hangzhou", &name), Some("a-1"));
         assert_eq!(keys.account_of("cn", "other.cn.a"), None);
+        assert_eq!(keys.owner_of("cn-hangzhou", &name), Some((Creator::Service, "a-1")));
         assert!("a b".parse::<ServiceKeys>().is_err());
+    }
+
+    #[test]
+    fn a_key_of_a_user_is_found_by_its_name_and_is_no_service_key() {
+        let keys = ServiceKeys::default();
+        for account in ["a", "a.b", "0123456789abcdef.a"] {
+            let owner = Owner { region: "r".to_owned(), account: account.to_owned() };
+            let (service, user) = (keys.name_for(&owner), keys.user_name_for(&owner, 0xAB));
+            assert_eq!(user, format!("strongroom.r._00000000000000ab.{account}"));
+            assert_eq!(keys.owner_of("r", &user), Some((Creator::User, account)));
+            assert_eq!(keys.owner_of("r", &service), Some((Creator::Service, account)));
+            assert_eq!(keys.owner_of("s", &user), None);
+        }
+        for other in ["_ab.a", "_00000000000000ab.", "_00000000000000ab", "_00000000000000AB.a", "_00000000000000abc.a"] {
+            assert_eq!(keys.owner_of("r", &format!("strongroom.r.{other}")), None, "{other}");
+        }
     }
 }

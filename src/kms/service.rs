@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use super::context::{KeyContext, Owner};
 use super::derive::derive_xts_key;
 use super::embedded::Generation;
 use super::provider::{Answer, Change, Cmk, CmkId, CmkState, Creator, KeyProvider};
-use super::wrapped::WrappedKey;
+use super::wrapped::{ProviderKind, WrappedKey};
 use super::{DiskKey, KmsError};
 
 /// Pauses between tries.
@@ -79,6 +79,8 @@ pub struct Kms {
     audit: AuditLog,
     /// Accounts whose service key is known to be there.
     accounts: Mutex<HashSet<String>>,
+    /// Held while a user's key is made.
+    creating: Mutex<()>,
     away_since: Mutex<Option<Instant>>,
     calls: AtomicU64,
     failures: AtomicU64,
@@ -103,6 +105,7 @@ impl Kms {
             provider,
             audit,
             accounts: Mutex::default(),
+            creating: Mutex::default(),
             away_since: Mutex::default(),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -133,10 +136,14 @@ impl Kms {
         }
     }
 
-    /// Makes the key of a new disk, wrapped by the service key of its account, which is made if there is none.
-    pub fn new_disk_key(&self, call: Call<'_>) -> Result<NewKey, KmsError> {
+    /// Makes the key of a new disk, wrapped by a key of its account: that one, or the service key, which is made if there is none.
+    pub fn new_disk_key(&self, call: Call<'_>, cmk: Option<&CmkId>) -> Result<NewKey, KmsError> {
         let context = KeyContext::disk(self.owner(call.account), Uuid::new_v4());
-        let made = self.service_key(call.actor, &context.owner).and_then(|cmk| {
+        let cmk = match cmk {
+            Some(id) => self.key_of(call.account, id).and_then(enabled),
+            None => self.service_key(call.actor, &context.owner),
+        };
+        let made = cmk.and_then(|cmk| {
             let key = DiskKey::random()?;
             let wrapped = self.persist(|kms| kms.wrap(&cmk.id, &key, &context))?;
             Ok((derive_xts_key(&key)?, wrapped))
@@ -164,13 +171,7 @@ impl Kms {
     pub fn check_key(&self, call: Call<'_>, wrapped: &WrappedKey) -> Result<(), KmsError> {
         let checked = self.check_home(call, wrapped).and_then(|()| {
             let cmk = self.persist(|kms| kms.key(&wrapped.cmk))?;
-            match cmk.value.state {
-                CmkState::Enabled => Ok(cmk.request_id),
-                state => {
-                    let key = cmk.value.id.to_string();
-                    Err(KmsError::State { key, state, what: "its disks can be neither attached nor copied" })
-                }
-            }
+            enabled(cmk.value).map(|_| cmk.request_id)
         });
         let request = checked.as_ref().ok().cloned().flatten();
         self.write(event(call, Some(wrapped), checked.as_ref().err(), request))?;
@@ -283,7 +284,11 @@ impl Kms {
         Ok(cmk.value)
     }
 
-    fn owner(&self, account: &str) -> Owner {
+    pub(super) fn kind(&self) -> ProviderKind {
+        self.provider.kind()
+    }
+
+    pub(super) fn owner(&self, account: &str) -> Owner {
         Owner { region: self.region.clone(), account: account.to_owned() }
     }
 
@@ -309,7 +314,7 @@ impl Kms {
     }
 
     /// Carries a call out, and tries again while the KMS is away.
-    fn persist<T>(&self, act: impl Fn(&dyn KeyProvider) -> Result<Answer<T>, KmsError>) -> Result<Answer<T>, KmsError> {
+    pub(super) fn persist<T>(&self, act: impl Fn(&dyn KeyProvider) -> Result<Answer<T>, KmsError>) -> Result<Answer<T>, KmsError> {
         let was_away = self.away_since().is_some_and(|since| since.elapsed() < STAYS_AWAY);
         let pauses = if was_away { &[][..] } else { &PAUSES };
         let begun = Instant::now();
@@ -325,7 +330,7 @@ impl Kms {
         self.once(act)
     }
 
-    fn once<T>(&self, act: impl Fn(&dyn KeyProvider) -> Result<Answer<T>, KmsError>) -> Result<Answer<T>, KmsError> {
+    pub(super) fn once<T>(&self, act: impl Fn(&dyn KeyProvider) -> Result<Answer<T>, KmsError>) -> Result<Answer<T>, KmsError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let done = act(&*self.provider);
         self.failures.fetch_add(u64::from(done.is_err()), Ordering::Relaxed);
@@ -335,8 +340,13 @@ impl Kms {
         done
     }
 
-    fn write(&self, event: Event) -> Result<(), KmsError> {
+    pub(super) fn write(&self, event: Event) -> Result<(), KmsError> {
         self.audit.append(&event).map_err(|e| KmsError::Audit(e.to_string()))
+    }
+
+    pub(super) fn creating(&self) -> MutexGuard<'_, ()> {
+        // Nothing is in it that a panic could leave half done.
+        self.creating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn accounts(&self) -> MutexGuard<'_, HashSet<String>> {
@@ -370,7 +380,18 @@ pub fn generation_event(actor: Actor, operation: Operation, generation: &Generat
     }
 }
 
-fn outcome(error: Option<&KmsError>) -> Outcome {
+/// A key by which disks may be made, attached and copied.
+fn enabled(cmk: Cmk) -> Result<Cmk, KmsError> {
+    match cmk.state {
+        CmkState::Enabled => Ok(cmk),
+        state => {
+            let key = cmk.id.to_string();
+            Err(KmsError::State { key, state, what: "its disks can be neither made, attached nor copied" })
+        }
+    }
+}
+
+pub(super) fn outcome(error: Option<&KmsError>) -> Outcome {
     error.map_or(Outcome::Done, |error| Outcome::Failed(error.to_string()))
 }
 

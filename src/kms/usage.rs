@@ -36,6 +36,7 @@ fn counts(operation: Operation) -> bool {
     use Operation as O;
     match operation {
         O::CreateDisk | O::Attach | O::Detach | O::Snapshot | O::Rollback | O::Reinitialise | O::CloneDisk => true,
+        O::Encrypt | O::Decrypt | O::GenerateDataKey => true,
         O::CreateServiceKey
         | O::DeleteDisk
         | O::DestroyKey
@@ -48,7 +49,8 @@ fn counts(operation: Operation) -> bool {
         | O::Backup
         | O::Restore
         | O::Unlock
-        | O::RecoverLog => false,
+        | O::RecoverLog
+        | O::CreateKey => false,
     }
 }
 

@@ -60,8 +60,12 @@ pub enum ProviderKind {
 impl ProviderKind {
     const ALL: [(u8, Self); 4] = [(1, Self::Embedded), (2, Self::Vault), (3, Self::Pkcs11), (4, Self::Kmip)];
 
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         Self::ALL.into_iter().find(|(_, kind)| *kind == self).expect("all are there").0
+    }
+
+    pub(super) fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == number).map(|(_, kind)| kind)
     }
 
     /// As the configuration writes it.
@@ -146,8 +150,7 @@ impl WrappedKey {
         if figure.version != VERSION {
             return Err(WrappedError::Version(figure.version));
         }
-        let kind = ProviderKind::ALL.into_iter().find(|(number, _)| *number == figure.provider);
-        let (_, provider) = kind.ok_or(Damaged("there is no such kind of KMS"))?;
+        let provider = ProviderKind::of(figure.provider).ok_or(Damaged("there is no such kind of KMS"))?;
         if figure.reserved != 0 {
             return Err(Damaged("a reserved byte is not zero"));
         }

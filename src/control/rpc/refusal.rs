@@ -158,10 +158,13 @@ fn kind_of_kms(error: &KmsError) -> Kind {
     match error {
         E::Unavailable { .. } => Kind::Unavailable,
         E::NotFound { .. } => Kind::NotFound,
-        E::Refused { .. } | E::State { .. } | E::Unsupported { .. } | E::Config(_) => Kind::Refused,
+        E::Refused { .. } | E::State { .. } | E::Unsupported { .. } | E::LimitExceeded { .. } | E::Config(_) => {
+            Kind::Refused
+        }
         E::Store { .. } => Kind::Offline,
         E::Protocol { .. }
         | E::NotAuthentic { .. }
+        | E::CipherText { .. }
         | E::Wrapped(_)
         | E::Audit(_)
         | E::Memory(_)

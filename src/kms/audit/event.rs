@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::access_key::AccessKeyId;
+
 /// Who asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -19,6 +21,8 @@ pub enum Actor {
         /// Its number.
         pid: i32,
     },
+    /// Who has signed a request to the API.
+    AccessKey(AccessKeyId),
 }
 
 impl fmt::Display for Actor {
@@ -26,6 +30,7 @@ impl fmt::Display for Actor {
         match self {
             Self::System => f.write_str("system"),
             Self::User { uid, pid } => write!(f, "uid {uid}, pid {pid}"),
+            Self::AccessKey(id) => write!(f, "access key {id}"),
         }
     }
 }
@@ -74,11 +79,19 @@ pub enum Operation {
     Unlock,
     /// This log itself: a crash had left an unfinished record at its end, which was set aside.
     RecoverLog,
+    /// A user had a CMK made.
+    CreateKey,
+    /// A user had data encrypted by a CMK.
+    Encrypt,
+    /// A user had data decrypted.
+    Decrypt,
+    /// A user had a key made for its own use, encrypted by a CMK.
+    GenerateDataKey,
 }
 
 impl Operation {
     /// All, in their order, as records and commands write them.
-    pub const ALL: [(Self, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::CreateServiceKey, "create_service_key"),
         (Self::CreateDisk, "create_disk"),
         (Self::Attach, "attach"),
@@ -99,6 +112,10 @@ impl Operation {
         (Self::Restore, "restore"),
         (Self::Unlock, "unlock"),
         (Self::RecoverLog, "recover_log"),
+        (Self::CreateKey, "create_key"),
+        (Self::Encrypt, "encrypt"),
+        (Self::Decrypt, "decrypt"),
+        (Self::GenerateDataKey, "generate_data_key"),
     ];
 
     /// As records and commands write it.

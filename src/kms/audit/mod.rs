@@ -20,6 +20,7 @@
 //! proves that the log still holds that record and all before it as they were. What came after the last head that was kept elsewhere, it
 //! cannot prove; nor that what the target recorded was true, nor that it recorded everything, if the target itself was replaced.
 
+mod access_key;
 mod chain;
 mod current;
 mod error;
@@ -33,6 +34,7 @@ mod segments;
 mod time;
 mod torn;
 
+pub use access_key::AccessKeyId;
 pub use chain::{Summary, verify};
 pub use error::{AuditError, Broken, How};
 pub use event::{Actor, Event, Operation, Outcome};

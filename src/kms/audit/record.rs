@@ -153,6 +153,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kms::audit::AccessKeyId;
 
     pub(crate) fn event() -> Event {
         Event {
@@ -184,6 +185,19 @@ pub(super) mod tests {
             r#""hash":"67126a47515ace88e52c5cd326d8a1de996c42b90bb37544a173bb4ac6ce67eb"}"#,
         );
         assert_eq!(text, expected);
+        // Logs that were written before there was an API are of such records.
+        assert_eq!(Record::parse(expected.as_bytes()).expect("a record").actor, event().actor);
+    }
+
+    #[test]
+    fn who_signed_a_request_is_written_as_text() {
+        let actor = Actor::AccessKey("LTAI5t-example".parse::<AccessKeyId>().expect("an id"));
+        let event = Event::new(actor, Operation::GenerateDataKey, Outcome::Done);
+        let line = String::from_utf8(line(&event)).expect("text");
+        assert!(line.contains(r#""actor":{"access_key":"LTAI5t-example"},"operation":"generate_data_key""#), "{line}");
+        assert_eq!(Record::parse(line.as_bytes()).expect("a record").actor, actor);
+        let wild = line.replace("LTAI5t-example", "LTAI5t example");
+        assert!(Record::parse(wild.as_bytes()).is_err());
     }
 
     #[test]
@@ -217,7 +231,8 @@ pub(super) mod tests {
         fn events()(
             actor in prop_oneof![
                 Just(Actor::System),
-                any::<(u32, i32)>().prop_map(|(uid, pid)| Actor::User { uid, pid })
+                any::<(u32, i32)>().prop_map(|(uid, pid)| Actor::User { uid, pid }),
+                "[A-Za-z0-9._-]{1,32}".prop_map(|id| Actor::AccessKey(id.parse().expect("an id")))
             ],
             operation in proptest::sample::select(Operation::ALL.map(|(operation, _)| operation).to_vec()),
             (account, disk, key, request_id) in (texts(), texts(), texts(), texts()),

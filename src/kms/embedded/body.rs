@@ -101,12 +101,21 @@ impl Body {
 impl StoredCmk {
     /// A new service key with its first version.
     pub(super) fn service(owner: &Owner, now: u64, sealing: &Key) -> Result<Self, StoreError> {
+        Ok(Self {
+            alias: Some(SERVICE_KEY_ALIAS.to_owned()),
+            creator: Creator::Service,
+            ..Self::user(owner, now, sealing)?
+        })
+    }
+
+    /// A new key of the account's user, with its first version.
+    pub(super) fn user(owner: &Owner, now: u64, sealing: &Key) -> Result<Self, StoreError> {
         let id = new_id()?;
         Ok(Self {
             id,
             owner: StoredOwner { region: owner.region.clone(), account: owner.account.clone() },
-            alias: Some(SERVICE_KEY_ALIAS.to_owned()),
-            creator: Creator::Service,
+            alias: None,
+            creator: Creator::User,
             state: CmkState::Enabled,
             created_at: now,
             deletion_at: None,

@@ -68,10 +68,11 @@ mod tests {
     /// What is done while the power goes away.
     type Deed = fn(&EmbeddedStore, &CmkId) -> Result<(), KmsError>;
 
-    const DEEDS: [(&str, Deed); 5] = [
+    const DEEDS: [(&str, Deed); 6] = [
         ("rotate", |store, id| store.rotate(id).map(drop)),
         ("disable", |store, id| store.change(id, Change::Disable).map(drop)),
         ("make a key", |store, _| store.service_key(&owner("new")).map(drop)),
+        ("make a user's key", |store, _| store.create_key(&owner("a")).map(drop)),
         ("schedule", |store, id| store.change(id, Change::ScheduleDeletion { days: 7 }).map(drop)),
         ("destroy", |store, _| store.destroy_due(after_all_waiting()).map(drop)),
     ];
@@ -132,7 +133,7 @@ mod tests {
     /// All that is told of keys. Identities and times of new keys are random.
     fn said(store: &EmbeddedStore) -> String {
         let keys = store.keys().expect("told").value;
-        let told = |cmk: &crate::kms::Cmk| format!("{} {} {}", cmk.account, cmk.state, cmk.newest());
+        let told = |cmk: &crate::kms::Cmk| format!("{} {:?} {} {}", cmk.account, cmk.creator, cmk.state, cmk.newest());
         keys.iter().map(told).collect::<Vec<_>>().join(", ")
     }
 

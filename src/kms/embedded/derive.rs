@@ -12,6 +12,9 @@ use crate::memory::Secret;
 
 use super::error::StoreError;
 
+/// Bytes that tell apart the keys for texts of a CMK version.
+pub(super) const SALT_BYTES: usize = 16;
+
 /// A 256-bit key in locked memory.
 pub(super) type Key = Secret<[u8; KEY_BYTES]>;
 
@@ -26,17 +29,22 @@ pub(super) enum Use {
     Material { store: Uuid, epoch: u64 },
     /// Authenticates the counter file.
     Witness { store: Uuid },
+    /// Seals one text of a user; from the material of a CMK version.
+    Data { cmk: Uuid, version: u32, salt: [u8; SALT_BYTES] },
 }
 
 impl Use {
     fn info(self) -> Vec<u8> {
-        let (label, store, rest) = match self {
+        let (label, of, rest) = match self {
             Self::Slot { store, number } => ("strongroom store 1: slot", store, vec![number]),
             Self::Body { store, epoch } => ("strongroom store 1: body", store, epoch.to_le_bytes().to_vec()),
             Self::Material { store, epoch } => ("strongroom store 1: material", store, epoch.to_le_bytes().to_vec()),
             Self::Witness { store } => ("strongroom store 1: witness", store, vec![]),
+            Self::Data { cmk, version, salt } => {
+                ("strongroom cmk 1: data", cmk, [&version.to_le_bytes()[..], &salt].concat())
+            }
         };
-        [label.as_bytes(), b"\0", store.as_bytes(), &rest].concat()
+        [label.as_bytes(), b"\0", of.as_bytes(), &rest].concat()
     }
 }
 
@@ -98,6 +106,10 @@ mod tests {
             Use::Body { store: other, epoch: 0 },
             Use::Material { store, epoch: 0 },
             Use::Witness { store },
+            Use::Data { cmk: store, version: 0, salt: [0; 16] },
+            Use::Data { cmk: store, version: 1, salt: [0; 16] },
+            Use::Data { cmk: store, version: 0, salt: [1; 16] },
+            Use::Data { cmk: other, version: 0, salt: [0; 16] },
         ];
         let keys: Vec<_> = uses.into_iter().map(|of| derive(&[1; 32], of).expect("derived")).collect();
         for (at, key) in keys.iter().enumerate() {

@@ -10,7 +10,7 @@
 //!
 //! In memory lie the root key and the material key of the epoch, in locked memory; the material of a CMK stays sealed there too, and is opened
 //! into a [`Secret`](crate::memory::Secret) for the moment of its use. Wrapping is AES-256-GCM under a CMK version, with the key's context, the
-//! CMK and its version authenticated.
+//! CMK and its version authenticated. Data of users is encrypted under a key that is derived from a CMK version for that one text (`data.rs`).
 //!
 //! # What the store keeps safe, and what it cannot
 //! - A change is in the file when its call returns, and a crash at any point leaves the file of before or after it ([`commit`]).
@@ -30,6 +30,7 @@ mod backup;
 mod body;
 mod commit;
 mod config;
+mod data;
 mod derive;
 mod error;
 mod folder;

@@ -11,12 +11,13 @@ use uuid::Uuid;
 
 use crate::crypto::scrub::scrub;
 use crate::kms::{
-    AeadError, Answer, Change, Cmk, CmkId, CmkState, Creator, DiskKey, KeyContext, KeyProvider, KmsError, Owner,
-    ProviderKind, WrappedKey, open, seal,
+    AeadError, Answer, Change, Cmk, CmkId, CmkState, Creator, DataContext, DiskKey, KeyContext, KeyProvider, KmsError,
+    Owner, Plaintext, ProviderKind, WrappedKey, open, seal,
 };
 use crate::memory::Secret;
 
 use super::body::{Body, StoredCmk, Version};
+use super::derive::Key;
 use super::error::StoreError;
 use super::folder::Name;
 use super::format;
@@ -58,7 +59,7 @@ impl EmbeddedStore {
         }
     }
 
-    fn not_found(&self, id: &CmkId) -> KmsError {
+    pub(super) fn not_found(&self, id: &CmkId) -> KmsError {
         KmsError::NotFound { kms: self.called(), key: id.0.clone() }
     }
 
@@ -67,15 +68,15 @@ impl EmbeddedStore {
     }
 
     /// A key, and its version, with which something may be done.
-    fn usable<'a>(&self, state: &'a State, id: &CmkId) -> Result<&'a StoredCmk, KmsError> {
+    pub(super) fn usable<'a>(&self, state: &'a State, id: &CmkId) -> Result<&'a StoredCmk, KmsError> {
         let cmk = self.find(state, id)?;
         match cmk.state {
             CmkState::Enabled => Ok(cmk),
-            CmkState::Disabled => Err(refused(cmk, "it neither wraps nor unwraps until it is enabled")),
+            CmkState::Disabled => Err(refused(cmk, "it neither encrypts nor decrypts until it is enabled")),
             CmkState::PendingDeletion => {
-                Err(refused(cmk, "it neither wraps nor unwraps unless its deletion is cancelled and it is enabled"))
+                Err(refused(cmk, "it neither encrypts nor decrypts unless its deletion is cancelled and it is enabled"))
             }
-            CmkState::Destroyed => Err(refused(cmk, "what it wrapped never opens again")),
+            CmkState::Destroyed => Err(refused(cmk, "what it encrypted never opens again")),
         }
     }
 
@@ -124,6 +125,20 @@ impl EmbeddedStore {
             )),
             other => other,
         })
+    }
+
+    fn add_key(
+        &self,
+        state: &mut State,
+        make: impl FnOnce(u64, &Key) -> Result<StoredCmk, StoreError>,
+    ) -> Result<Answer<Cmk>, KmsError> {
+        let made = self.change_state(state, |next, now| {
+            let cmk = make(seconds(SystemTime::now()), &now.material)?;
+            let info = cmk.info();
+            next.body.cmks.push(cmk);
+            Ok(info)
+        });
+        made.map(|cmk| Answer::new(cmk, None)).map_err(|error| self.told(error))
     }
 
     /// Changes one key.
@@ -184,13 +199,12 @@ impl KeyProvider for EmbeddedStore {
         if let Some(cmk) = state.body.cmks.iter().find(service) {
             return Ok(Answer::new(cmk.info(), None));
         }
-        let made = self.change_state(&mut state, |next, now| {
-            let cmk = StoredCmk::service(owner, seconds(SystemTime::now()), &now.material)?;
-            let info = cmk.info();
-            next.body.cmks.push(cmk);
-            Ok(info)
-        });
-        made.map(|cmk| Answer::new(cmk, None)).map_err(|error| self.told(error))
+        self.add_key(&mut state, |now, sealing| StoredCmk::service(owner, now, sealing))
+    }
+
+    fn create_key(&self, owner: &Owner) -> Result<Answer<Cmk>, KmsError> {
+        self.destroy_due_or_warn();
+        self.add_key(&mut self.state(), |now, sealing| StoredCmk::user(owner, now, sealing))
     }
 
     fn keys(&self) -> Result<Answer<Vec<Cmk>>, KmsError> {
@@ -223,6 +237,22 @@ impl KeyProvider for EmbeddedStore {
         let key = self.unwrap_in(&state, wrapped)?;
         let cmk = self.usable(&state, &wrapped.cmk)?;
         Ok(Answer::new(self.wrap_in(&state, cmk, &key, &wrapped.context)?, None))
+    }
+
+    fn seal(&self, cmk: &CmkId, plain: &[u8], context: &DataContext) -> Result<Answer<(u32, Vec<u8>)>, KmsError> {
+        self.destroy_due_or_warn();
+        Ok(Answer::new(self.encrypt_in(&self.state(), cmk, plain, context)?, None))
+    }
+
+    fn open(
+        &self,
+        cmk: &CmkId,
+        version: u32,
+        sealed: &[u8],
+        context: &DataContext,
+    ) -> Result<Answer<Secret<Plaintext>>, KmsError> {
+        self.destroy_due_or_warn();
+        Ok(Answer::new(self.decrypt_in(&self.state(), cmk, version, sealed, context)?, None))
     }
 
     fn rotate(&self, id: &CmkId) -> Result<Answer<Cmk>, KmsError> {

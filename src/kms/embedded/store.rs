@@ -20,7 +20,7 @@ use super::slot::{self, Slot, SlotInfo};
 use super::witness::{self, Generation};
 
 /// Of nonce and tag.
-const SEAL_BYTES: usize = 28;
+pub(super) const SEAL_BYTES: usize = 28;
 
 /// The embedded KMS, unlocked.
 pub struct EmbeddedStore {
