@@ -4,7 +4,9 @@
 mod openbao;
 
 use openbao::{OpenBao, REGION, context, owner};
-use strongroom::kms::{Change, CmkId, CmkState, DiskKey, KmsError, ProviderKind, WrappedKey};
+use strongroom::kms::{
+    Change, CmkId, CmkState, Creator, DataContext, DiskKey, KmsError, MOST_PLAINTEXT, ProviderKind, WrappedKey,
+};
 
 #[test]
 fn a_key_opens_for_its_disk_only_and_lives_through_rotations() {
@@ -74,6 +76,84 @@ fn a_key_opens_for_its_disk_only_and_lives_through_rotations() {
     assert!(matches!(vault.wrap(&cmk.id, &key, &context("a", 3)), Err(KmsError::State { .. })));
     bao.bao(&["write", "-f", "transit/keys/strongroom.r1.a/soft-delete-restore"]);
     assert_eq!(vault.unwrap(&anew).expect("enabled again").value.0, key.0);
+}
+
+#[test]
+fn users_have_keys_of_their_own_and_data_that_these_encrypt() {
+    let Some(bao) = OpenBao::start("10m") else { return };
+    let vault = bao.client("");
+    let service = vault.service_key(&owner("a")).expect("made").value;
+    let cmk = vault.create_key(&owner("a")).expect("made").value;
+    assert_eq!((cmk.creator, cmk.account.as_str(), &cmk.alias, cmk.newest()), (Creator::User, "a", &None, 1));
+    assert!(cmk.id.0.starts_with("strongroom.r1._") && cmk.id.0.ends_with(".a"), "{}", cmk.id);
+    let other = vault.create_key(&owner("a")).expect("made").value;
+    assert_ne!(other.id, cmk.id);
+    let mut listed = vault.keys().expect("a list").value;
+    listed.sort_by_key(|cmk| cmk.creator == Creator::User);
+    assert_eq!(listed[0], service);
+    assert!(listed.len() == 3 && listed.contains(&cmk) && listed.contains(&other));
+    assert_eq!(vault.service_key(&owner("a")).expect("found").value, service);
+
+    // Of a disk, as the service key.
+    let key = DiskKey::random().expect("a key");
+    let wrapped = vault.wrap(&cmk.id, &key, &context("a", 1)).expect("wrapped").value;
+    let stored = WrappedKey::decode(&wrapped.encode().expect("fits")).expect("read");
+    assert_eq!(vault.unwrap(&stored).expect("opened").value.0, key.0);
+
+    // Data, which opens in its context only; a long context does no harm.
+    let long = "x".repeat(30_000);
+    let bound = |account: &str, value: &str| DataContext {
+        owner: owner(account),
+        pairs: [("disk".to_owned(), value.to_owned())].into(),
+    };
+    for plain in [&b"s"[..], b"small data", &[0x5A; MOST_PLAINTEXT]] {
+        let sealed = vault.seal(&cmk.id, plain, &bound("a", &long)).expect("sealed");
+        assert!(sealed.request_id.is_some());
+        let (version, sealed) = sealed.value;
+        let opened = vault.open(&cmk.id, version, &sealed, &bound("a", &long)).expect("opened");
+        assert!(opened.request_id.is_some());
+        assert_eq!(&**opened.value, plain);
+    }
+    let (version, sealed) = vault.seal(&cmk.id, b"small data", &bound("a", "1")).expect("sealed").value;
+    assert_eq!(version, 1);
+    vault.rotate(&cmk.id).expect("rotated");
+    vault.rotate(&other.id).expect("rotated");
+    let refused = |id: &CmkId, version, sealed: &[u8], bound: &DataContext| {
+        vault.open(id, version, sealed, bound).map(drop).expect_err("refused")
+    };
+    let swapped: Vec<u8> = b"vault:v2:".iter().chain(&sealed[9..]).copied().collect();
+    let broken = [&sealed[..20], b"AAAA", &sealed[24..]].concat();
+    for (at, error) in [
+        refused(&cmk.id, version, &sealed, &bound("a", "2")),
+        refused(&other.id, version, &sealed, &bound("a", "1")),
+        refused(&cmk.id, 2, &sealed, &bound("a", "1")),
+        refused(&cmk.id, 2, &swapped, &bound("a", "1")),
+        refused(&cmk.id, version, &broken, &bound("a", "1")),
+        refused(&cmk.id, version, b"vault:v1:A\"B", &bound("a", "1")),
+        // The key of a disk is no data, and data is no key of a disk.
+        refused(&cmk.id, 1, &wrapped.blob, &bound("a", "1")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(matches!(error, KmsError::CipherText { .. }), "{at}: {error}");
+    }
+    let (_, as_key) = vault.seal(&cmk.id, &key.0, &bound("a", "1")).expect("sealed").value;
+    let taken = WrappedKey { blob: as_key, ..wrapped };
+    assert!(matches!(vault.unwrap(&taken), Err(KmsError::NotAuthentic { .. })));
+    // Another account has no such key.
+    for (id, account) in [(&cmk.id, "b"), (&CmkId("strongroom.r1._0000000000000000.a".to_owned()), "b")] {
+        assert!(matches!(refused(id, version, &sealed, &bound(account, "1")), KmsError::NotFound { .. }));
+        assert!(matches!(vault.seal(id, b"x", &bound(account, "1")), Err(KmsError::NotFound { .. })));
+    }
+    assert_eq!(vault.seal(&cmk.id, b"x", &bound("a", "1")).expect("sealed").value.0, 2);
+    assert_eq!(&**vault.open(&cmk.id, version, &sealed, &bound("a", "1")).expect("opened").value, b"small data");
+
+    bao.bao(&["delete", &format!("transit/keys/{}/soft-delete", cmk.id)]);
+    let error = refused(&cmk.id, version, &sealed, &bound("a", "1"));
+    assert!(matches!(error, KmsError::State { state: CmkState::Disabled, .. }), "{error}");
+    assert!(matches!(vault.seal(&cmk.id, b"x", &bound("a", "1")), Err(KmsError::State { .. })));
+    assert_eq!(vault.key(&cmk.id).expect("it is there").value.state, CmkState::Disabled);
 }
 
 #[test]

@@ -169,6 +169,9 @@ fn show(CmkReport { cmk, wraps, wraps_by_old_version }: &CmkReport) -> String {
             format!("{wraps_by_old_version} of them by an old version; `strongroom key rewrap` changes that"),
         ));
     }
+    if cmk.creator == Creator::User {
+        lines.push(("", "and what its user had encrypted by it, which is kept elsewhere".to_owned()));
+    }
     lines.iter().map(|(key, value)| format!("{key:<12} {}\n", printable(value))).collect()
 }
 
@@ -176,5 +179,35 @@ fn made_by(creator: Creator) -> &'static str {
     match creator {
         Creator::Service => "service",
         Creator::User => "user",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kms::{Cmk, CmkId, CmkState, CmkVersion};
+
+    fn report(id: &str, creator: Creator) -> CmkReport {
+        let cmk = Cmk {
+            id: CmkId(id.to_owned()),
+            alias: None,
+            account: "acme".to_owned(),
+            creator,
+            state: CmkState::Enabled,
+            versions: vec![CmkVersion { number: 1, created_at: Some(0) }],
+            created_at: Some(0),
+            deletion_at: None,
+        };
+        CmkReport { cmk, wraps: vec![], wraps_by_old_version: 0 }
+    }
+
+    #[test]
+    fn keys_of_users_are_told_from_service_keys() {
+        let text = list(vec![report("k1", Creator::Service), report("k2", Creator::User)]);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1][..4], ["k1", "acme", "service", "enabled"]);
+        assert_eq!(lines[2][..4], ["k2", "acme", "user", "enabled"]);
+        assert!(show(&report("k2", Creator::User)).contains("its user had encrypted by it"));
+        assert!(!show(&report("k1", Creator::Service)).contains("its user had encrypted by it"));
     }
 }

@@ -70,7 +70,9 @@ pub enum KmsError {
         what: String,
     },
     /// An account has as many keys as it may have.
-    #[error("account {account} has {most} keys of its own, which is as many as there may be; have some destroyed first")]
+    #[error(
+        "account {account} has {most} keys of its own, which is as many as there may be; have some destroyed first"
+    )]
     LimitExceeded {
         /// The account.
         account: String,

@@ -307,7 +307,8 @@ mod tests {
             assert_eq!(keys.owner_of("r", &service), Some((Creator::Service, account)));
             assert_eq!(keys.owner_of("s", &user), None);
         }
-        for other in ["_ab.a", "_00000000000000ab.", "_00000000000000ab", "_00000000000000AB.a", "_00000000000000abc.a"] {
+        for other in ["_ab.a", "_00000000000000ab.", "_00000000000000ab", "_00000000000000AB.a", "_00000000000000abc.a"]
+        {
             assert_eq!(keys.owner_of("r", &format!("strongroom.r.{other}")), None, "{other}");
         }
     }

@@ -24,6 +24,7 @@ use super::context::{KeyContext, Owner};
 use super::derive::derive_xts_key;
 use super::embedded::Generation;
 use super::provider::{Answer, Change, Cmk, CmkId, CmkState, Creator, KeyProvider};
+use super::users::recordable;
 use super::wrapped::{ProviderKind, WrappedKey};
 use super::{DiskKey, KmsError};
 
@@ -139,11 +140,11 @@ impl Kms {
     /// Makes the key of a new disk, wrapped by a key of its account: that one, or the service key, which is made if there is none.
     pub fn new_disk_key(&self, call: Call<'_>, cmk: Option<&CmkId>) -> Result<NewKey, KmsError> {
         let context = KeyContext::disk(self.owner(call.account), Uuid::new_v4());
-        let cmk = match cmk {
+        let wrapping = match cmk {
             Some(id) => self.key_of(call.account, id).and_then(enabled),
             None => self.service_key(call.actor, &context.owner),
         };
-        let made = cmk.and_then(|cmk| {
+        let made = wrapping.and_then(|cmk| {
             let key = DiskKey::random()?;
             let wrapped = self.persist(|kms| kms.wrap(&cmk.id, &key, &context))?;
             Ok((derive_xts_key(&key)?, wrapped))
@@ -152,7 +153,9 @@ impl Kms {
             Ok((_, answer)) => (Some(&answer.value), answer.request_id.clone()),
             Err(_) => (None, None),
         };
-        self.write(event(call, wrapped, made.as_ref().err(), request))?;
+        let mut event = event(call, wrapped, made.as_ref().err(), request);
+        event.key = event.key.or_else(|| cmk.and_then(recordable));
+        self.write(event)?;
         made.map(|(xts, wrapped)| NewKey { xts, wrapped: wrapped.value })
     }
 
@@ -314,7 +317,10 @@ impl Kms {
     }
 
     /// Carries a call out, and tries again while the KMS is away.
-    pub(super) fn persist<T>(&self, act: impl Fn(&dyn KeyProvider) -> Result<Answer<T>, KmsError>) -> Result<Answer<T>, KmsError> {
+    pub(super) fn persist<T>(
+        &self,
+        act: impl Fn(&dyn KeyProvider) -> Result<Answer<T>, KmsError>,
+    ) -> Result<Answer<T>, KmsError> {
         let was_away = self.away_since().is_some_and(|since| since.elapsed() < STAYS_AWAY);
         let pauses = if was_away { &[][..] } else { &PAUSES };
         let begun = Instant::now();
@@ -330,7 +336,10 @@ impl Kms {
         self.once(act)
     }
 
-    pub(super) fn once<T>(&self, act: impl Fn(&dyn KeyProvider) -> Result<Answer<T>, KmsError>) -> Result<Answer<T>, KmsError> {
+    pub(super) fn once<T>(
+        &self,
+        act: impl Fn(&dyn KeyProvider) -> Result<Answer<T>, KmsError>,
+    ) -> Result<Answer<T>, KmsError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let done = act(&*self.provider);
         self.failures.fetch_add(u64::from(done.is_err()), Ordering::Relaxed);

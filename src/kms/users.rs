@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use super::KmsError;
 use super::audit::{Actor, Event, Operation, Outcome};
 use super::context::DataContext;
 use super::data::{DataBlob, DataKey, MOST_PLAINTEXT, OpenedData, Parts, Plaintext};
 use super::provider::{Answer, Cmk, CmkId, CmkState, Creator};
 use super::service::{Kms, outcome};
-use super::KmsError;
 
 /// Keys that a user may have in a region, besides the service key; one that was destroyed counts no more.
 pub const MOST_USER_KEYS: usize = 200;
@@ -170,7 +170,191 @@ fn about(actor: Actor, operation: Operation, account: &str) -> Event {
 }
 
 /// A key's name, if it could be one.
-fn recordable(key: &CmkId) -> Option<String> {
+pub(super) fn recordable(key: &CmkId) -> Option<String> {
     let fits = key.0.len() <= MOST_NAME && key.0.chars().all(|c| c.is_ascii_graphic());
     fits.then(|| key.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::kms::audit::{self, AuditLog, AuditOptions, Filter, Record};
+    use crate::kms::embedded::{EmbeddedConfig, EmbeddedStore, Unlock};
+    use crate::kms::{Call, Change, FREE_CALLS, MOST_CIPHERTEXT};
+    use crate::secrets::SecretRef;
+
+    /// A KMS of the embedded kind, and a log.
+    struct Scene {
+        kms: Kms,
+        log: PathBuf,
+        actor: Actor,
+        _dir: tempfile::TempDir,
+    }
+
+    fn scene() -> Scene {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let (root, log) = (dir.path().join("root.key"), dir.path().join("audit.log"));
+        std::fs::write(&root, [0x9C; 32]).expect("written");
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o600)).expect("mode set");
+        let unlock = Unlock::RootKey(SecretRef::File(root));
+        let config = EmbeddedConfig { path: dir.path().join("keys.store"), unlock, create: true };
+        let store = EmbeddedStore::open(&config, "r").expect("made");
+        let audit = AuditLog::open_with(&log, AuditOptions::default()).expect("a log");
+        let kms = Kms::open("r", Box::new(store), audit, &log).expect("opened");
+        Scene { kms, log, actor: Actor::AccessKey("LTAI5t-1".parse().expect("an id")), _dir: dir }
+    }
+
+    impl Scene {
+        fn create(&self, account: &str) -> CmkId {
+            self.kms.create_key(self.actor, account).expect("made").id
+        }
+
+        /// What was written down last.
+        fn last(&self, operation: Operation) -> Record {
+            let filter = Filter { operation: Some(operation), ..Filter::default() };
+            audit::last(&self.log, &filter, 1).expect("read").pop_back().expect("a record")
+        }
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Pairs {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_encrypted_is_decrypted_for_its_account_and_context_only() {
+        let scene = scene();
+        let Scene { kms, actor, .. } = &scene;
+        let key = scene.create("a");
+        let context = pairs(&[("b", "2"), ("a", "1")]);
+        let blob = kms.encrypt(*actor, "a", &key, b"small data", &context).expect("encrypted");
+        assert_eq!((&blob.key, blob.version), (&key, 1));
+        let opened = kms.decrypt(*actor, "a", &blob.ciphertext, &pairs(&[("a", "1"), ("b", "2")])).expect("decrypted");
+        assert_eq!((&**opened.plaintext, &opened.key, opened.version), (&b"small data"[..], &key, 1));
+
+        for at in 0..blob.ciphertext.len() {
+            for bit in 0..8 {
+                let mut changed = blob.ciphertext.clone();
+                changed[at] ^= 1 << bit;
+                let error = kms.decrypt(*actor, "a", &changed, &context).err().expect("refused");
+                // The key's name is the only part that may lead elsewhere.
+                let fits = matches!(error, KmsError::CipherText { .. } | KmsError::NotFound { .. });
+                assert!(fits, "byte {at}, bit {bit}: {error}");
+            }
+        }
+        for context in [pairs(&[]), pairs(&[("a", "1")]), pairs(&[("a", "1"), ("b", "2 ")])] {
+            let error = kms.decrypt(*actor, "a", &blob.ciphertext, &context).err().expect("refused");
+            assert!(matches!(error, KmsError::CipherText { .. }), "{error}");
+        }
+        scene.create("b");
+        let error = kms.decrypt(*actor, "b", &blob.ciphertext, &context).err().expect("refused");
+        assert!(matches!(error, KmsError::NotFound { .. }), "{error}");
+        for wild in [&b""[..], b"SRdb", &[0; MOST_CIPHERTEXT + 1]] {
+            let error = kms.decrypt(*actor, "a", wild, &context).err().expect("refused");
+            assert!(matches!(error, KmsError::CipherText { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_data_key_comes_plain_and_encrypted() {
+        let scene = scene();
+        let Scene { kms, actor, .. } = &scene;
+        let (key, none) = (scene.create("a"), pairs(&[]));
+        kms.rotate(*actor, &kms.key_of("a", &key).expect("there")).expect("rotated");
+        for bytes in [1, 16, 32, MOST_DATA_KEY] {
+            let made = kms.generate_data_key(*actor, "a", &key, bytes, &none).expect("made");
+            assert_eq!((made.plaintext.len(), made.blob.version), (bytes, 2));
+            let opened = kms.decrypt(*actor, "a", &made.blob.ciphertext, &none).expect("decrypted");
+            assert_eq!(&**opened.plaintext, &**made.plaintext);
+        }
+        let (one, other) =
+            (kms.generate_data_key(*actor, "a", &key, 32, &none), kms.generate_data_key(*actor, "a", &key, 32, &none));
+        assert_ne!(&**one.expect("made").plaintext, &**other.expect("made").plaintext);
+        for bytes in [0, MOST_DATA_KEY + 1, usize::MAX] {
+            let error = kms.generate_data_key(*actor, "a", &key, bytes, &none).err().expect("refused");
+            assert!(matches!(error, KmsError::Unsupported { .. }), "{error}");
+        }
+        for plain in [&b""[..], &[0; MOST_PLAINTEXT + 1]] {
+            let error = kms.encrypt(*actor, "a", &key, plain, &none).expect_err("refused");
+            assert!(matches!(error, KmsError::Unsupported { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_user_has_so_many_keys_and_no_more() {
+        let scene = scene();
+        let keys: Vec<_> = (0..MOST_USER_KEYS).map(|_| scene.create("a")).collect();
+        let refused = scene.kms.create_key(scene.actor, "a").expect_err("one too many");
+        assert!(matches!(refused, KmsError::LimitExceeded { most: MOST_USER_KEYS, .. }), "{refused}");
+        scene.create("b");
+        let last = scene.last(Operation::CreateKey);
+        assert_eq!((last.account.as_deref(), &last.outcome), (Some("b"), &Outcome::Done));
+        // The service key is not one of them, and one that waits for its end is.
+        let disk = Call { actor: scene.actor, operation: Operation::CreateDisk, account: "a", disk: "d" };
+        scene.kms.new_disk_key(disk, None).expect("made");
+        let cmk = scene.kms.key_of("a", &keys[0]).expect("there");
+        scene.kms.change(scene.actor, &cmk, Change::ScheduleDeletion { days: 7 }).expect("scheduled");
+        assert!(matches!(scene.kms.create_key(scene.actor, "a"), Err(KmsError::LimitExceeded { .. })));
+        let count = |creator| {
+            let keys = scene.kms.keys().expect("told");
+            keys.iter().filter(|cmk| cmk.account == "a" && cmk.creator == creator).count()
+        };
+        assert_eq!((count(Creator::User), count(Creator::Service)), (MOST_USER_KEYS, 1));
+    }
+
+    #[test]
+    fn a_disk_is_made_by_an_enabled_key_of_its_account() {
+        let scene = scene();
+        let kms = &scene.kms;
+        let (mine, foreign) = (scene.create("a"), scene.create("b"));
+        let disk = |operation| Call { actor: scene.actor, operation, account: "a", disk: "d" };
+        let made = kms.new_disk_key(disk(Operation::CreateDisk), Some(&mine)).expect("made");
+        assert_eq!((&made.wrapped.cmk, made.wrapped.context.owner.account.as_str()), (&mine, "a"));
+        let opened = kms.disk_key(disk(Operation::Attach), &made.wrapped).expect("opened");
+        assert_eq!(opened.0, made.xts.0);
+        for none in [&foreign, &CmkId("none".to_owned())] {
+            let error = kms.new_disk_key(disk(Operation::CreateDisk), Some(none)).err().expect("refused");
+            assert!(matches!(error, KmsError::NotFound { .. }), "{error}");
+            assert_eq!(scene.last(Operation::CreateDisk).key, Some(none.0.clone()));
+        }
+        let change =
+            |change| kms.change(scene.actor, &kms.key_of("a", &mine).expect("there"), change).expect("changed");
+        for (to, state) in
+            [(Change::Disable, CmkState::Disabled), (Change::ScheduleDeletion { days: 7 }, CmkState::PendingDeletion)]
+        {
+            change(to);
+            let error = kms.new_disk_key(disk(Operation::CreateDisk), Some(&mine)).err().expect("refused");
+            assert!(matches!(error, KmsError::State { state: is, .. } if is == state), "{error}");
+        }
+        assert!(kms.keys().expect("told").iter().all(|cmk| cmk.creator == Creator::User), "no service key was needed");
+    }
+
+    #[test]
+    fn calls_of_the_api_are_written_down_and_counted() {
+        let scene = scene();
+        let Scene { kms, actor, .. } = &scene;
+        let (key, none) = (scene.create("a"), pairs(&[]));
+        let blob = kms.encrypt(*actor, "a", &key, b"small data", &none).expect("encrypted");
+        kms.decrypt(*actor, "a", &blob.ciphertext, &none).expect("decrypted");
+        kms.generate_data_key(*actor, "a", &key, 32, &none).expect("made");
+        kms.decrypt(*actor, "a", &blob.ciphertext, &pairs(&[("x", "y")])).err().expect("refused");
+        let wild = CmkId("no\nkey ".repeat(100_000));
+        assert!(matches!(kms.encrypt(*actor, "a", &wild, b"x", &none), Err(KmsError::NotFound { .. })));
+
+        let failed = scene.last(Operation::Encrypt);
+        assert!(matches!(failed.outcome, Outcome::Failed(_)) && failed.key.is_none());
+        let failed = scene.last(Operation::Decrypt);
+        assert!(matches!(failed.outcome, Outcome::Failed(_)));
+        assert_eq!((failed.key, failed.key_version), (Some(key.to_string()), Some(1)));
+        let made = scene.last(Operation::GenerateDataKey);
+        assert_eq!((made.actor, made.outcome, made.key), (*actor, Outcome::Done, Some(key.to_string())));
+        assert_eq!(made.account.as_deref(), Some("a"));
+        assert_eq!(scene.last(Operation::CreateKey).key_version, Some(1));
+
+        let usage = audit::usage(&scene.log, FREE_CALLS).expect("counted");
+        assert_eq!((usage.len(), usage[0].calls, usage[0].failed), (1, 5, 2));
+        assert!(!usage[0].by_operation.contains_key(&Operation::CreateKey));
+    }
 }

@@ -42,7 +42,9 @@ impl FromStr for AccessKeyId {
     fn from_str(text: &str) -> Result<Self, String> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if !(1..=MOST_BYTES).contains(&text.len()) || !text.chars().all(fits) {
-            return Err(format!("that is no access key ID; it has 1 to {MOST_BYTES} letters, digits, '-', '_' and '.'"));
+            return Err(format!(
+                "that is no access key ID; it has 1 to {MOST_BYTES} letters, digits, '-', '_' and '.'"
+            ));
         }
         let mut bytes = [0; MOST_BYTES];
         bytes[..text.len()].copy_from_slice(text.as_bytes());

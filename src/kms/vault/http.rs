@@ -16,7 +16,7 @@ use crate::kms::KmsError;
 use crate::memory::Secret;
 
 use super::session::Token;
-use super::text::{Long, Short};
+use super::text::Long;
 use super::transport::Dialer;
 
 /// Idle connections are given up before servers do so.
@@ -38,7 +38,7 @@ pub(super) struct Ask<'a> {
     pub(super) method: Method,
     /// Behind `/v1/`.
     pub(super) path: &'a str,
-    pub(super) body: Option<&'a Short>,
+    pub(super) body: Option<&'a [u8]>,
     /// Whether it belongs to the namespace: `sys/health` does not.
     pub(super) in_namespace: bool,
 }
@@ -128,8 +128,9 @@ impl Http {
             value.set_sensitive(true);
             request = request.header(TOKEN, value);
         }
-        let body = ask.body.map_or(&[][..], Short::as_bytes);
-        request.body(body).map_err(|e| KmsError::Config(format!("no request to {} can be made: {e}", ask.path)))
+        request
+            .body(ask.body.unwrap_or_default())
+            .map_err(|e| KmsError::Config(format!("no request to {} can be made: {e}", ask.path)))
     }
 
     fn silent(&self) -> KmsError {

@@ -1,6 +1,6 @@
 //! Vault and OpenBao: the Transit engine, over HTTPS (openbao.org/api-docs/secret/transit; Vault has the same).
 //!
-//! Each owner has a key of type `aes256-gcm96` there, named by [`ServiceKeys`](super::ServiceKeys) and made on first use. It is *derived*: Vault
+//! Each owner has a key of type `aes256-gcm96` there, named by [`ServiceKeys`](super::ServiceKeys) and made on first use, and may have more. It is *derived*: Vault
 //! encrypts each disk's key with a key that it derives from the master key and the [`KeyContext`](super::KeyContext), so that a wrapped key opens for
 //! its disk only, and can still be wrapped anew without being shown to us. (With `associated_data` it could not: `transit/rewrap` does not take
 //! any.) A key that is not derived, or that could be exported or deleted, is refused. Whether keys are disabled is decided in Vault.
@@ -21,6 +21,7 @@
 
 mod answer;
 mod config;
+mod data;
 mod http;
 mod session;
 mod text;

@@ -115,7 +115,7 @@ impl Sessions {
             return self.log_in_or_keep(http, token, deadline);
         }
         let body = short(|text| text.push(b"{}"))?;
-        let ask = Ask { method: Method::POST, path: RENEW, body: Some(&body), in_namespace: true };
+        let ask = Ask { method: Method::POST, path: RENEW, body: Some(body.as_bytes()), in_namespace: true };
         let reply = match http.send(&ask, Some(&token), deadline) {
             Ok(reply) if reply.status.is_success() => reply,
             Ok(reply) if reply.status.as_u16() == 403 => return self.log_in(http, deadline),
@@ -162,7 +162,7 @@ impl Sessions {
             text.push(b"{\"role_id\":")?.push_json(role_id.as_bytes())?;
             text.push(b",\"secret_id\":")?.push_json(secret_id.as_bytes())?.push(b"}")
         })?;
-        let ask = Ask { method: Method::POST, path: LOGIN, body: Some(&body), in_namespace: true };
+        let ask = Ask { method: Method::POST, path: LOGIN, body: Some(body.as_bytes()), in_namespace: true };
         let reply = http.send(&ask, None, deadline)?;
         let reply =
             accepted(http, reply, LOGIN, "the AppRole login failed; check role_id, secret_id and their limits")?;

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use base64ct::{Base64, Encoding};
 
-use crate::kms::{DiskKey, KEY_BYTES, KmsError};
+use crate::kms::{DiskKey, KEY_BYTES, KmsError, Plaintext};
 use crate::memory::{PAGE, Secret};
 
 /// Bytes of a key's base64 text.
@@ -19,6 +19,8 @@ pub(super) struct Text<const N: usize> {
 
 /// A request, or a token: a page, as a [`Secret`] takes anyway.
 pub(super) type Short = Text<{ PAGE - size_of::<usize>() }>;
+/// A request with the data of a user in it, which is at most 8 KiB of base64.
+pub(super) type Middling = Text<{ 3 * PAGE - size_of::<usize>() }>;
 /// An answer: a list of some thousand keys is the longest.
 pub(super) type Long = Text<{ 64 * PAGE - size_of::<usize>() }>;
 
@@ -59,10 +61,10 @@ impl<const N: usize> Text<N> {
         self.push(b"\"")
     }
 
-    /// Appends a key in base64, which is written in place.
-    pub(super) fn push_key(&mut self, key: &DiskKey) -> Result<&mut Self, TooLong> {
-        let room = self.bytes[self.len..].get_mut(..KEY_TEXT_BYTES).ok_or(TooLong)?;
-        let written = Base64::encode(&key.0, room).map_err(|_| TooLong)?.len();
+    /// Appends bytes in base64, which is written in place.
+    pub(super) fn push_base64(&mut self, bytes: &[u8]) -> Result<&mut Self, TooLong> {
+        let room = self.bytes[self.len..].get_mut(..Base64::encoded_len(bytes)).ok_or(TooLong)?;
+        let written = Base64::encode(bytes, room).map_err(|_| TooLong)?.len();
         self.len += written;
         Ok(self)
     }
@@ -85,7 +87,14 @@ impl<const N: usize> Text<N> {
 
 /// A short text in locked memory that `write` puts together.
 pub(super) fn short(write: impl FnOnce(&mut Short) -> Result<&mut Short, TooLong>) -> Result<Secret<Short>, KmsError> {
-    Secret::filled(|text: &mut Short| match write(text) {
+    written(write)
+}
+
+/// A text in locked memory that `write` puts together.
+pub(super) fn written<const N: usize>(
+    write: impl FnOnce(&mut Text<N>) -> Result<&mut Text<N>, TooLong>,
+) -> Result<Secret<Text<N>>, KmsError> {
+    Secret::filled(|text: &mut Text<N>| match write(text) {
         Ok(_) => Ok(()),
         Err(TooLong) => Err(KmsError::Config("a credential or a name is too long to be sent to Vault".to_owned())),
     })
@@ -107,19 +116,48 @@ pub(super) fn key_of(text: &str) -> Option<Result<Secret<DiskKey>, KmsError>> {
     }
 }
 
+/// The data that a base64 text stands for, if it is one, and no longer than it may be.
+pub(super) fn data_of(text: &str) -> Option<Result<Secret<Plaintext>, KmsError>> {
+    let padding = text.bytes().rev().take(2).take_while(|byte| *byte == b'=').count();
+    let len = (text.len() / 4 * 3).checked_sub(padding)?;
+    let mut fits = false;
+    let data = Secret::filled(|data: &mut Plaintext| {
+        fits = data.room(len).is_some_and(|room| Base64::decode(text, room).is_ok_and(|bytes| bytes.len() == len));
+        Ok(())
+    });
+    match data {
+        Ok(_) if !fits => None,
+        data => Some(data),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kms::MOST_PLAINTEXT;
 
     #[test]
     fn a_key_comes_back_from_its_text() {
         let key = DiskKey::random().expect("a key");
-        let text = short(|text| text.push(b"[")?.push_key(&key)?.push(b"]")).expect("a text");
+        let text = short(|text| text.push(b"[")?.push_base64(&key.0)?.push(b"]")).expect("a text");
         let text = std::str::from_utf8(text.as_bytes()).expect("text");
         let back = key_of(&text[1..45]).expect("a key").expect("memory");
         assert_eq!(back.0, key.0);
         for wrong in [&text[1..44], &text[0..44], &text[2..46], ""] {
             assert!(key_of(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn data_comes_back_from_its_text() {
+        for data in [&b""[..], b"a", b"ab", b"abc", &[7; MOST_PLAINTEXT]] {
+            let text = written::<{ 3 * PAGE - 8 }>(|text| text.push_base64(data)).expect("a text");
+            let text = std::str::from_utf8(text.as_bytes()).expect("text");
+            assert_eq!(&**data_of(text).expect("data").expect("memory"), data);
+        }
+        let long = "AAAA".repeat(MOST_PLAINTEXT / 3 + 1);
+        for wrong in ["A", "AAA", "AA*A", "AA=A", "====", "A===", "AAAA\n", &long] {
+            assert!(data_of(wrong).is_none(), "{wrong}");
         }
     }
 

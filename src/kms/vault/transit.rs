@@ -6,8 +6,8 @@ use ureq::http::Method;
 
 use crate::crypto::scrub::scrub;
 use crate::kms::{
-    Answer, Change, Cmk, CmkId, CmkState, CmkVersion, Creator, DiskKey, KeyContext, KeyProvider, KmsError, MOST_BLOB,
-    Owner, ProviderKind, SERVICE_KEY_ALIAS, ServiceKeys, WrappedError, WrappedKey,
+    Answer, Change, Cmk, CmkId, CmkState, CmkVersion, Creator, DataContext, DiskKey, KeyContext, KeyProvider, KmsError,
+    MOST_BLOB, Owner, Plaintext, ProviderKind, SERVICE_KEY_ALIAS, ServiceKeys, WrappedError, WrappedKey,
 };
 use crate::memory::Secret;
 
@@ -15,9 +15,12 @@ use super::answer::{Decrypted, Encrypted, Envelope, Health, KeyInfo, Names, vers
 use super::config::is_segment;
 use super::http::{Ask, Complaint, Deadline, Http, Reply};
 use super::session::Sessions;
-use super::text::{Short, key_of, short};
+use super::text::{Short, Text, key_of, short};
 
 const HEALTH: &str = "sys/health?standbyok=true&perfstandbyok=true";
+
+/// What a wrapped key has room for.
+const MOST_NAME: usize = 64;
 
 /// A Transit engine.
 pub(super) struct Vault {
@@ -29,11 +32,11 @@ pub(super) struct Vault {
 }
 
 /// What is asked of the engine.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     method: Method,
     /// Behind the mount.
     path: String,
-    body: Option<&'a Short>,
+    body: Option<&'a [u8]>,
     /// What a policy has to grant for it.
     capability: &'static str,
 }
@@ -43,8 +46,8 @@ impl<'a> Call<'a> {
         Self { method: Method::GET, path, body: None, capability: "read" }
     }
 
-    fn post(path: String, body: &'a Short) -> Self {
-        Self { method: Method::POST, path, body: Some(body), capability: "update" }
+    pub(super) fn post<const N: usize>(path: String, body: &'a Text<N>) -> Self {
+        Self { method: Method::POST, path, body: Some(body.as_bytes()), capability: "update" }
     }
 }
 
@@ -64,7 +67,7 @@ impl Vault {
     }
 
     /// Something that is done with a key.
-    fn with_key(&self, call: &Call<'_>, key: &CmkId, deadline: Deadline) -> Result<Reply, KmsError> {
+    pub(super) fn with_key(&self, call: &Call<'_>, key: &CmkId, deadline: Deadline) -> Result<Reply, KmsError> {
         self.send(call, deadline).map_err(|complaint| self.about(complaint, key))
     }
 
@@ -91,14 +94,14 @@ impl Vault {
         }
     }
 
-    fn not_found(&self, key: &CmkId) -> KmsError {
+    pub(super) fn not_found(&self, key: &CmkId) -> KmsError {
         KmsError::NotFound { kms: self.name(), key: key.0.clone() }
     }
 
-    /// The account whose service key it is.
-    fn account<'a>(&self, id: &'a CmkId) -> Result<&'a str, KmsError> {
-        let account = self.keys.account_of(&self.region, &id.0).filter(|_| is_segment(&id.0));
-        account.ok_or_else(|| self.not_found(id))
+    /// Who had it made, and whose key it is.
+    pub(super) fn owner<'a>(&self, id: &'a CmkId) -> Result<(Creator, &'a str), KmsError> {
+        let owner = self.keys.owner_of(&self.region, &id.0).filter(|_| is_segment(&id.0));
+        owner.ok_or_else(|| self.not_found(id))
     }
 
     /// Whoever has moved a pool here brings the keys of other regions, but no other paths.
@@ -107,21 +110,21 @@ impl Vault {
     }
 
     fn read_key(&self, id: &CmkId, deadline: Deadline) -> Result<Answer<Cmk>, KmsError> {
-        let account = self.account(id)?;
+        let (creator, account) = self.owner(id)?;
         let path = format!("keys/{id}");
         let reply = self.with_key(&Call::get(path.clone()), id, deadline)?;
         let Envelope { request_id, data } = self.http.parse::<Envelope<KeyInfo>>(&reply, &path)?;
         if let Some(flaw) = data.flaw() {
-            return Err(self.http.refused(format!("key {id} is not fit for disks: {flaw}")));
+            return Err(self.http.refused(format!("key {id} is not fit for use: {flaw}")));
         }
         let versions = data.versions().ok_or_else(|| self.http.nonsense(format!("key {id} has no versions")))?;
         let versions: Vec<_> =
             versions.into_iter().map(|(number, created_at)| CmkVersion { number, created_at }).collect();
         let cmk = Cmk {
             id: id.clone(),
-            alias: Some(SERVICE_KEY_ALIAS.to_owned()),
+            alias: (creator == Creator::Service).then(|| SERVICE_KEY_ALIAS.to_owned()),
             account: account.to_owned(),
-            creator: Creator::Service,
+            creator,
             state: if data.soft_deleted { CmkState::Disabled } else { CmkState::Enabled },
             created_at: versions.first().and_then(|first| first.created_at),
             versions,
@@ -185,7 +188,7 @@ impl Vault {
         self.known(cmk)?;
         let path = format!("encrypt/{cmk}");
         let body = short(|body| {
-            body.push(b"{\"plaintext\":\"")?.push_key(key)?;
+            body.push(b"{\"plaintext\":\"")?.push_base64(&key.0)?;
             push_context(body, context)
         })?;
         let reply = self.with_key(&Call::post(path.clone(), &body), cmk, self.http.deadline())?;
@@ -204,12 +207,18 @@ impl Vault {
     }
 }
 
+fn random_number() -> Result<u64, KmsError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(KmsError::Random)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// As an [`Envelope`], of something that is not copied.
 #[derive(Deserialize)]
-struct Unwrapped<'a> {
-    request_id: Option<String>,
+pub(super) struct Unwrapped<'a> {
+    pub(super) request_id: Option<String>,
     #[serde(borrow)]
-    data: Decrypted<'a>,
+    pub(super) data: Decrypted<'a>,
 }
 
 /// Ends a request by the context that the key is bound to.
@@ -257,6 +266,24 @@ impl KeyProvider for Vault {
         }
     }
 
+    fn create_key(&self, owner: &Owner) -> Result<Answer<Cmk>, KmsError> {
+        let id = CmkId(self.keys.user_name_for(owner, random_number()?));
+        if id.0.len() > MOST_NAME || owner.region != self.region {
+            let what =
+                format!("vault: a key of {owner} would be called {id}: longer than {MOST_NAME} bytes, or elsewhere");
+            return Err(KmsError::Config(what));
+        }
+        let deadline = self.http.deadline();
+        match self.read_key(&id, deadline) {
+            Err(KmsError::NotFound { .. }) if is_segment(&id.0) => {
+                self.make_key(&id, deadline)?;
+                self.read_key(&id, deadline)
+            }
+            Ok(_) => Err(self.http.unavailable(format!("there is a key {id} already"))),
+            failed => failed,
+        }
+    }
+
     fn keys(&self) -> Result<Answer<Vec<Cmk>>, KmsError> {
         let deadline = self.http.deadline();
         let call = Call { capability: "list", ..Call::get("keys?list=true".to_owned()) };
@@ -267,7 +294,7 @@ impl KeyProvider for Vault {
             Err(complaint) => return Err(self.about(complaint, &CmkId("list".to_owned()))),
         };
         let Envelope { request_id, data } = self.http.parse::<Envelope<Names>>(&reply, "keys")?;
-        let ours = data.keys.into_iter().map(CmkId).filter(|id| self.account(id).is_ok());
+        let ours = data.keys.into_iter().map(CmkId).filter(|id| self.owner(id).is_ok());
         let keys = ours.map(|id| self.read_key(&id, self.http.deadline()).map(|answer| answer.value));
         Ok(Answer::new(keys.collect::<Result<_, _>>()?, request_id))
     }
@@ -295,12 +322,30 @@ impl KeyProvider for Vault {
         self.wrapped(&reply, &path, &wrapped.cmk, &wrapped.context)
     }
 
+    fn seal(&self, cmk: &CmkId, plain: &[u8], context: &DataContext) -> Result<Answer<(u32, Vec<u8>)>, KmsError> {
+        let sealed = self.seal_left(cmk, plain, context);
+        scrub();
+        sealed
+    }
+
+    fn open(
+        &self,
+        cmk: &CmkId,
+        version: u32,
+        sealed: &[u8],
+        context: &DataContext,
+    ) -> Result<Answer<Secret<Plaintext>>, KmsError> {
+        let plain = self.open_left(cmk, version, sealed, context);
+        scrub();
+        plain
+    }
+
     fn rotate(&self, id: &CmkId) -> Result<Answer<Cmk>, KmsError> {
         #[derive(Deserialize)]
         struct Numbered {
             request_id: Option<String>,
         }
-        self.account(id)?;
+        self.owner(id)?;
         let deadline = self.http.deadline();
         let body = short(|text| text.push(b"{}"))?;
         let path = format!("keys/{id}/rotate");
