@@ -32,6 +32,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => some().prop_map(|snapshot| Op::DeleteSnapshot { snapshot }),
         2 => some().prop_map(|snapshot| Op::Clone { snapshot }),
         2 => some().prop_map(|snapshot| Op::Rollback { snapshot }),
+        2 => (some(), some()).prop_map(|(volume, source)| Op::Reinitialise { volume, source }),
         2 => (some(), some()).prop_map(|(volume, size)| Op::Resize { volume, size }),
         2 => some().prop_map(|volume| Op::ReplaceKey { volume }),
         1 => some().prop_map(|snapshot| Op::CheckSnapshot { snapshot }),

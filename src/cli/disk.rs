@@ -61,6 +61,14 @@ enum DiskCommand {
         #[arg(long)]
         host: String,
     },
+    /// Give a disk in a pool what it began with: nothing, or the snapshot that it was made from. What it has now is lost
+    ///
+    /// Its snapshots stay. No host and no NBD client may have it meanwhile.
+    #[command(alias = "reinitialise")]
+    Reinit {
+        /// The disk
+        name: String,
+    },
     /// Make a disk larger, or smaller if it lies in a pool, or look again how large its file or block device is
     Resize {
         /// The disk
@@ -93,6 +101,7 @@ pub(super) fn run(args: &DiskArgs) -> Outcome {
         DiskCommand::Detach { name, host } => {
             ask.print("disk.detach", json!({"name": name, "host": host}), now("detached"))
         }
+        DiskCommand::Reinit { name } => ask.print("disk.reinitialise", json!({"name": name}), now("reinitialised")),
         DiskCommand::Resize { name, size, shrink } => {
             let size = size.map(|Size(bytes)| bytes);
             ask.print("disk.resize", json!({"name": name, "size": size, "shrink": shrink}), now("resized"))

@@ -107,6 +107,13 @@ impl Pool {
         self.at_home(async move |home: Rc<Home>| home.rollback(&volume, &snapshot).await)
     }
 
+    /// Gives the volume back what it began with: the content of a snapshot of the same lineage, or nothing. Its snapshots stay, and its size too,
+    /// unless the snapshot is larger.
+    pub fn reinitialise(&self, volume: &str, source: Option<&str>) -> Result<(), PoolError> {
+        let (volume, source) = (volume.to_owned(), source.map(str::to_owned));
+        self.at_home(async move |home: Rc<Home>| home.reinitialise(&volume, source.as_deref()).await)
+    }
+
     /// Gives the volume another size, and returns it.
     pub fn resize(&self, volume: &str, size: u64, shrink: Shrink) -> Result<u64, PoolError> {
         let volume = volume.to_owned();

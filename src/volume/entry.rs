@@ -51,6 +51,8 @@ pub struct VolumeInfo {
     pub kind: VolumeKind,
     /// The volume that a snapshot is of, or the snapshot that a clone is of, if that is still there.
     pub parent: Option<String>,
+    /// It had a parent when it was made: without one of now, that is gone.
+    pub had_parent: bool,
     /// Bytes in it.
     pub size_bytes: u64,
     /// Bytes of the pool that it refers to, alone or with others.
@@ -201,6 +203,7 @@ impl Volume {
             name: self.name(),
             kind: self.kind,
             parent: volumes.get(&self.parent).map(|parent| parent.name()),
+            had_parent: !self.parent.is_nobody(),
             size_bytes: self.size.load(Ordering::Acquire),
             allocated_bytes: self.map.clusters() * CLUSTER,
             created_at: self.created_at,

@@ -161,6 +161,7 @@ impl<P: Pool> Driver<P> {
             Op::DeleteSnapshot { snapshot } => self.delete_snapshot(snapshot).await,
             Op::Clone { snapshot } => self.clone_snapshot(snapshot).await,
             Op::Rollback { snapshot } => self.rollback(snapshot).await,
+            Op::Reinitialise { volume, source } => self.reinitialise(volume, source).await,
             Op::Resize { volume, size } => self.resize(volume, size).await,
             Op::ReplaceKey { volume } => self.replace_key(volume).await,
             Op::CheckSnapshot { snapshot } => self.look_at_snapshot(snapshot).await,
@@ -565,7 +566,11 @@ impl<P: Pool> Driver<P> {
 
     /// Takes a snapshot for one command that needs to know exactly what it holds.
     async fn known_snapshot(&self, number: u16) -> Option<String> {
-        let name = self.choose(number, |volume| volume.is_snapshot() && !volume.is_busy)?;
+        self.known_snapshot_of(number, |volume| volume.is_snapshot() && !volume.is_busy).await
+    }
+
+    async fn known_snapshot_of(&self, number: u16, is_fit: impl Fn(&super::model::Volume) -> bool) -> Option<String> {
+        let name = self.choose(number, is_fit)?;
         self.model.borrow_mut().volume(&name).is_busy = true;
         if self.model.borrow().volumes[&name].taken.is_some() {
             self.check_snapshot(&name).await?;
@@ -582,8 +587,9 @@ impl<P: Pool> Driver<P> {
         let start = {
             let mut model = self.model.borrow_mut();
             let (size, content) = (model.volume(&snapshot).size, model.volume(&snapshot).content.clone());
-            let (lineage, start) = (model.volumes[&snapshot].lineage, model.begin_making(&name, size, content, None));
-            model.volume(&name).lineage = lineage;
+            let (lineage, origin) = (model.volumes[&snapshot].lineage, model.volumes[&snapshot].origin);
+            let start = model.begin_making(&name, size, content, None);
+            (model.volume(&name).lineage, model.volume(&name).origin) = (lineage, origin);
             start
         };
         self.note(format_args!("{start}: clone {snapshot} as {name}"));
@@ -602,12 +608,46 @@ impl<P: Pool> Driver<P> {
             .get(volume)
             .is_some_and(|volume| volume.state == State::Here && !volume.is_busy);
         if is_free && let Some(open) = self.opened(volume) {
-            self.roll_back(volume, short, &full, &open).await;
+            self.replace(volume, Some(&full), &open, format_args!("roll {volume} back to {short}"), async || {
+                self.pool.rollback(volume, short).await
+            })
+            .await;
         }
         self.model.borrow_mut().volume(&full).is_busy = false;
     }
 
-    async fn roll_back(&self, volume: &str, short: &str, full: &str, open: &Open<P::Queue>) {
+    /// Gives a volume what it began with; or, just as well, the content of a snapshot of one of its relatives.
+    async fn reinitialise(&self, volume: u16, source: u16) {
+        let idle = |volume: &super::model::Volume| !volume.is_snapshot() && !volume.is_busy;
+        let Some(name) = self.choose(volume, idle) else { return };
+        let origin = self.model.borrow().volumes[&name].origin;
+        // So that nothing else begins with it while the snapshot is looked at.
+        self.model.borrow_mut().volume(&name).is_busy = true;
+        let fit = |volume: &super::model::Volume| volume.is_snapshot() && volume.origin == origin && !volume.is_busy;
+        let source = if source.is_multiple_of(3) { None } else { self.known_snapshot_of(source, fit).await };
+        let snapshot = source.as_deref();
+        if self.goes_on()
+            && let Some(open) = self.opened(&name)
+        {
+            self.replace(&name, snapshot, &open, format_args!("begin {name} anew with {snapshot:?}"), async || {
+                self.pool.reinitialise(&name, snapshot).await
+            })
+            .await;
+        } else {
+            self.model.borrow_mut().volume(&name).is_busy = false;
+        }
+        source.into_iter().for_each(|source| self.model.borrow_mut().volume(&source).is_busy = false);
+    }
+
+    /// Replaces all of a volume by the content of a snapshot, or by nothing.
+    async fn replace(
+        &self,
+        volume: &str,
+        by: Option<&str>,
+        open: &Open<P::Queue>,
+        what: std::fmt::Arguments<'_>,
+        replace: impl AsyncFnOnce() -> Outcome<()>,
+    ) {
         // Commands go on meanwhile; but nobody fills up a block that was seen absent before.
         self.model.borrow_mut().volume(volume).is_busy = true;
         let everything = 0..u64::MAX;
@@ -615,12 +655,12 @@ impl<P: Pool> Driver<P> {
             yield_now().await;
         }
         open.blocks.0.borrow_mut().push((everything.clone(), false));
-        let start = self.model.borrow_mut().begin_rollback(volume, full);
-        self.note(format_args!("{start}: roll {volume} back to {short}"));
-        let outcome = self.pool.rollback(volume, short).await;
+        let start = self.model.borrow_mut().begin_rollback(volume, by);
+        self.note(format_args!("{start}: {what}"));
+        let outcome = replace().await;
         open.blocks.give_back(&everything, false);
         let mut model = self.model.borrow_mut();
-        match self.judge(format_args!("rollback of {start}"), outcome) {
+        match self.judge(format_args!("replacement of {start}"), outcome) {
             Answer::Done(()) => model.end_rollback(volume, start),
             Answer::NoSpace => model.withdraw_rollback(volume, start),
             Answer::Unknown => return,

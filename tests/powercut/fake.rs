@@ -381,7 +381,15 @@ impl<const FLAW: u8> Pool for FakePool<FLAW> {
     }
 
     async fn rollback(&self, volume: &str, snapshot: &str) -> Outcome<()> {
-        let (from, size) = self.found(&format!("{volume}@{snapshot}"))?;
+        self.reinitialise(volume, Some(&format!("{volume}@{snapshot}"))).await
+    }
+
+    async fn reinitialise(&self, volume: &str, source: Option<&str>) -> Outcome<()> {
+        // An area that was never used is empty.
+        let (from, size) = match source {
+            Some(source) => self.found(source)?,
+            None => (self.new_area(), 0),
+        };
         let size = size.max(self.found(volume)?.1);
         let queue = self.paused(volume).await;
         let to = if FLAW == ROLLS_BACK_IN_PLACE { self.found(volume)?.0 } else { self.new_area() };

@@ -53,6 +53,8 @@ pub struct Volume {
     pub is_closed: bool,
     /// With which others it has its key in common, if it has one.
     pub lineage: Option<LineageId>,
+    /// The stamp of the volume that it comes from in the end, by snapshots and clones.
+    pub origin: u32,
 }
 
 impl Volume {
@@ -145,6 +147,7 @@ impl Model {
             users: 0,
             is_closed: false,
             lineage: parent.and_then(|parent| self.volumes[parent].lineage),
+            origin: parent.map_or(stamp, |parent| self.volumes[parent].origin),
         };
         self.volumes.insert(name.to_owned(), volume);
         if let Some(parent) = parent {
@@ -231,9 +234,13 @@ impl Model {
         }
     }
 
-    pub fn begin_rollback(&mut self, name: &str, snapshot: &str) -> Tick {
+    /// All of the volume becomes what the snapshot is, or nothing.
+    pub fn begin_rollback(&mut self, name: &str, snapshot: Option<&str>) -> Tick {
         let now = self.tick();
-        let (content, size) = (self.volume(snapshot).content.clone(), self.volume(snapshot).size);
+        let (content, size) = match snapshot {
+            Some(snapshot) => (self.volume(snapshot).content.clone(), self.volume(snapshot).size),
+            None => (Content::default(), 0),
+        };
         let volume = self.volume(name);
         let forget_before = volume.forget_before();
         volume.content.begin_replacing(&content, now, forget_before);
@@ -519,7 +526,7 @@ mod tests {
         let new = [write(&mut model, 0), write(&mut model, 1)];
         let flush = model.tick();
         model.flushed("v", flush);
-        model.begin_rollback("v", "v@s");
+        model.begin_rollback("v", Some("v@s"));
         model.cut();
         for (values, is_fine) in [(old, true), (new, true), ([old[0], new[1]], false)] {
             let mut outcome = model.clone();

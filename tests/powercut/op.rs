@@ -15,6 +15,7 @@ pub enum Op {
     DeleteSnapshot { snapshot: u16 },
     Clone { snapshot: u16 },
     Rollback { snapshot: u16 },
+    Reinitialise { volume: u16, source: u16 },
     Resize { volume: u16, size: u16 },
     ReplaceKey { volume: u16 },
     CheckSnapshot { snapshot: u16 },
@@ -76,7 +77,7 @@ impl Mix {
 
 fn structural(random: &mut Random) -> Op {
     let (some, other) = (random.below(1 << 16) as u16, random.below(1 << 16) as u16);
-    match random.below(25) {
+    match random.below(27) {
         0..=2 => Op::Create { size: some },
         3 => Op::Delete { volume: some },
         4..=8 => Op::Snapshot { volume: some },
@@ -88,6 +89,7 @@ fn structural(random: &mut Random) -> Op {
         19 => Op::Commit,
         20 => Op::Checkpoint,
         21..=23 => Op::ReplaceKey { volume: some },
+        24..=25 => Op::Reinitialise { volume: some, source: other },
         _ => Op::Settle,
     }
 }

@@ -136,6 +136,10 @@ impl Pool for RealPool {
         Ok(self.home().rollback(volume, snapshot).await?)
     }
 
+    async fn reinitialise(&self, volume: &str, source: Option<&str>) -> Outcome<()> {
+        Ok(self.home().reinitialise(volume, source).await?)
+    }
+
     async fn resize(&self, volume: &str, size: u64) -> Outcome<()> {
         self.home().resize(volume, size, Shrink::Allowed).await?;
         Ok(())

@@ -68,6 +68,8 @@ pub trait Pool: Sized + 'static {
     fn snapshot(&self, volume: &str, name: &str) -> impl Future<Output = Outcome<()>>;
     fn clone_snapshot(&self, snapshot: &str, name: &str) -> impl Future<Output = Outcome<()>>;
     fn rollback(&self, volume: &str, snapshot: &str) -> impl Future<Output = Outcome<()>>;
+    /// With the content of a snapshot, or none.
+    fn reinitialise(&self, volume: &str, source: Option<&str>) -> impl Future<Output = Outcome<()>>;
     fn resize(&self, volume: &str, size: u64) -> impl Future<Output = Outcome<()>>;
     fn commit(&self) -> impl Future<Output = Outcome<()>>;
     fn checkpoint(&self) -> impl Future<Output = Outcome<()>>;

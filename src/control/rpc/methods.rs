@@ -157,6 +157,15 @@ pub static METHODS: &[Method] = &[
         run: |target, _, params| nothing(params, || reply(target.disks())),
     },
     Method {
+        name: "disk.reinitialise",
+        about: "give a disk in a pool what it began with: nothing, or the snapshot that it was made from; nobody may have it meanwhile",
+        params: &[DISK],
+        result: "the disk",
+        example: r#"{"name": "vol0"}"#,
+        changes: true,
+        run: |target, actor, params| reply(target.reinitialise(&take(params)?, actor)?),
+    },
+    Method {
         name: "disk.remove",
         about: "close a disk that nobody sees, and its device; its content stays where it is",
         params: &[DISK],

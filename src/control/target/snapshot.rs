@@ -1,4 +1,4 @@
-//! Snapshots: made, listed, deleted, compared, and gone back to.
+//! Snapshots: made, listed, deleted, compared, and gone back to; and disks that begin anew.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::volume::{Difference, Pool, VolumeInfo, VolumeKind};
 
 use super::disk::refuse_if_attached;
 use super::volume::pool_name_of;
-use super::{Changed, DiskReport, Removed, Target};
+use super::{Changed, DiskName, DiskReport, Removed, Target};
 
 /// Ranges of a difference that are answered at once, unless the caller says how many.
 const RANGES_AT_ONCE: usize = 10_000;
@@ -185,6 +185,28 @@ impl Target {
         self.changed_disk(&to.disk)
     }
 
+    /// Gives a disk what it began with: nothing, or the content of the snapshot that it was made from. Nobody may be looking.
+    pub(in crate::control) fn reinitialise(
+        &self,
+        DiskName { name }: &DiskName,
+        actor: Actor,
+    ) -> Result<Changed<DiskReport>, Refusal> {
+        let edit = |config: &mut Config| refuse_if_attached(config, name);
+        self.change(edit, |config| {
+            let pool = self.pool_of_disk(name)?;
+            let source = first_content(name, &pool.volume(name)?.info())?;
+            self.check_key(config, name, actor, Operation::Reinitialise)?;
+            let _held = self.hold_clients(name)?;
+            pool.reinitialise(name, source.as_deref())?;
+            if let Some(server) = self.server_of(name) {
+                // The snapshot may be larger.
+                server.resized(name)?;
+            }
+            Ok(())
+        })?;
+        self.changed_disk(name)
+    }
+
     pub(in crate::control) fn diff(&self, of: &DiffOf) -> Result<DiffReport, Refusal> {
         let names: Vec<&str> = of.from.iter().map(String::as_str).chain([of.to.as_str()]).collect();
         let pool = self.pool_with(&names, of.pool.as_deref())?;
@@ -228,6 +250,19 @@ impl Target {
             };
             Refusal::new(Kind::NotFound, what)
         })
+    }
+}
+
+/// The snapshot with whose content a disk's volume was made; none if it was made empty.
+fn first_content(disk: &str, volume: &VolumeInfo) -> Result<Option<String>, Refusal> {
+    match &volume.parent {
+        None if volume.had_parent => {
+            let what = format!(
+                "disk {disk} was made from a snapshot that is deleted, so what it began with is gone; make another disk instead"
+            );
+            Err(Refusal::new(Kind::NotFound, what))
+        }
+        parent => Ok(parent.clone()),
     }
 }
 

@@ -113,6 +113,19 @@ impl<'a> BlockWriter<'a> {
         self.push_frame(kind, volume, body)
     }
 
+    /// Adds changes of structure that hold together or not at all: a block is never there in part. False if they do not all fit any more.
+    #[must_use]
+    pub fn push_together(&mut self, records: &[Record]) -> bool {
+        debug_assert!(!records.iter().any(|record| matches!(record, Record::Word { .. })));
+        let (filled, words) = (self.filled, self.words);
+        if records.iter().all(|record| self.push(record)) {
+            return true;
+        }
+        self.page[filled..self.filled].fill(0);
+        (self.filled, self.words) = (filled, words);
+        false
+    }
+
     fn push_word(&mut self, volume: VolumeId, index: u64, word: u64) -> bool {
         let index = u32::try_from(index).expect("no volume has 2^32 clusters");
         let stored = StoredWord { index: index.into(), word: word.into() };

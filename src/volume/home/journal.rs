@@ -19,12 +19,13 @@ use super::super::units::{PAGE, VolumeId};
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) words: Vec<(VolumeId, u64, Word)>,
-    pub(super) change: Option<Record>,
+    /// Records that make one change: they stand in one block, so a power cut leaves all of them or none. They are few enough for an empty one.
+    pub(super) change: Vec<Record>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.words.is_empty() && self.change.is_none()
+        self.words.is_empty() && self.change.is_empty()
     }
 }
 
@@ -75,12 +76,7 @@ impl Journal {
         }
         let stamp = BlockStamp { pool: self.pool, epoch: self.epoch, sequence: self.head.get().sequence, generation };
         let mut blocks = Blocks { bytes: Vec::new(), next: stamp };
-        let records = batches.iter().flat_map(|batch| {
-            let words = batch.words.iter();
-            let words = words.map(|&(volume, index, word)| Record::Word { volume, index, word: word.0 });
-            words.chain(batch.change.clone())
-        });
-        blocks.fill(records);
+        blocks.fill(batches);
         (blocks.bytes.len() / PAGE <= free).then_some(blocks.bytes)
     }
 
@@ -112,15 +108,36 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn fill(&mut self, records: impl Iterator<Item = Record>) {
-        let mut records = records.peekable();
-        while records.peek().is_some() {
+    fn fill(&mut self, batches: &[Batch]) {
+        let mut pieces = batches.iter().flat_map(Piece::all_of).peekable();
+        while pieces.peek().is_some() {
             let at = self.bytes.len();
             self.bytes.resize(at + PAGE, 0);
             let mut writer = BlockWriter::new(&mut self.bytes[at..], self.next);
-            while records.next_if(|record| writer.push(record)).is_some() {}
+            while pieces.next_if(|piece| piece.push_into(&mut writer)).is_some() {}
             writer.finish();
             self.next.sequence += 1;
+        }
+    }
+}
+
+/// What has to stand in one block.
+enum Piece<'a> {
+    Word(Record),
+    Change(&'a [Record]),
+}
+
+impl<'a> Piece<'a> {
+    fn all_of(batch: &'a Batch) -> impl Iterator<Item = Self> {
+        let word = |&(volume, index, word): &(VolumeId, u64, Word)| Record::Word { volume, index, word: word.0 };
+        let change = (!batch.change.is_empty()).then_some(Piece::Change(&batch.change));
+        batch.words.iter().map(move |of| Piece::Word(word(of))).chain(change)
+    }
+
+    fn push_into(&self, writer: &mut BlockWriter<'_>) -> bool {
+        match self {
+            Self::Word(word) => writer.push(word),
+            Self::Change(records) => writer.push_together(records),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What operators do with a pool: create, snapshot, clone, roll back, resize, delete. (Replacing a key is in `keys.rs`.)
+//! What operators do with a pool: create, snapshot, clone, roll back, begin anew, resize, delete. (Replacing a key is in `keys.rs`.)
 //!
 //! Each is one change of structure: decided and checked with the lock `changing` held, made in a commit ([`Home::change`]), and answered when
 //! that commit is durable. A snapshot pauses the writes of its volume for the moment in which its root is forked; what is dirty is committed
@@ -11,7 +11,9 @@ use crate::device::{ByteRange, IoError};
 
 use super::super::entry::{SNAPSHOT_SIGN, Volume, VolumeInfo};
 use super::super::error::PoolError;
-use super::super::format::{KeySlot, LONGEST_NAME, MOST_ATTRIBUTES, Record, VolumeKind, VolumeRecord, is_name};
+use super::super::format::{
+    KeySlot, LONGEST_NAME, MOST_ATTRIBUTES, Record, SIZE_UNIT, VolumeKind, VolumeRecord, is_name,
+};
 use super::super::map::Remains;
 use super::super::units::{BLOCK, LARGEST_VOLUME, VolumeId};
 use super::Home;
@@ -74,7 +76,7 @@ impl Home {
         }
         self.change(&changing, None, |pool| {
             structure::create(pool, &record);
-            (Record::Create(Box::new(record.clone())), None)
+            (vec![Record::Create(Box::new(record.clone()))], None)
         })
         .await?;
         self.pool.volume(&record.name)
@@ -115,7 +117,7 @@ impl Home {
     ) -> Result<Arc<Volume>, PoolError> {
         self.change(changing, Some(source), |pool| {
             structure::fork(pool, source, &record);
-            (Record::Fork { source: source.id(), record: Box::new(record.clone()) }, None)
+            (vec![Record::Fork { source: source.id(), record: Box::new(record.clone()) }], None)
         })
         .await?;
         self.pool.volume(&record.name)
@@ -130,11 +132,53 @@ impl Home {
             let what = format!("{} is a snapshot of an earlier {volume}; make a volume from it instead", source.name());
             return Err(self.invalid(what));
         }
-        self.change(&changing, Some(&target), |_| {
-            let left = structure::roll_back(&target, &source);
-            (Record::Rollback { volume: target.id(), snapshot: source.id() }, left)
+        self.go_to(&changing, &target, &source).await
+    }
+
+    async fn go_to(&self, changing: &Held<'_>, target: &Arc<Volume>, snapshot: &Arc<Volume>) -> Result<(), PoolError> {
+        self.change(changing, Some(target), |_| {
+            let left = structure::roll_back(target, snapshot);
+            (vec![Record::Rollback { volume: target.id(), snapshot: snapshot.id() }], left)
         })
         .await
+    }
+
+    /// Gives the volume back what it began with: the content of a snapshot, of whatever volume of the same lineage, or nothing. What was written is
+    /// lost; its own snapshots stay, and so does its size, unless the snapshot is larger.
+    pub async fn reinitialise(&self, volume: &str, source: Option<&str>) -> Result<(), PoolError> {
+        let changing = self.changing.lock().await;
+        let target = self.volume_to_change(volume)?;
+        let size = target.size().load(Ordering::Acquire);
+        let Some(source) = source else {
+            return self
+                .change(&changing, Some(&target), |_| {
+                    let left = structure::empty(&target);
+                    // Nothing lies before the end of the smallest volume, not even a block; the journal needs no record of its own for this.
+                    let cut_off = Record::Resize { volume: target.id(), size: SIZE_UNIT };
+                    (vec![cut_off, Record::Resize { volume: target.id(), size }], left)
+                })
+                .await;
+        };
+        let source = self.snapshot_named(source)?;
+        self.check_kinship(&target, &source)?;
+        let larger = size.max(source.size().load(Ordering::Acquire));
+        let more = super::root_pages(larger).saturating_sub(super::root_pages(size));
+        if !self.pool.budget().admit(more, &self.pool.space) {
+            return Err(PoolError::NoSpace { pool: self.pool.name().to_owned() });
+        }
+        self.go_to(&changing, &target, &source).await
+    }
+
+    /// Refuses content that the volume's key does not open, or that its attributes tell wrong things of.
+    fn check_kinship(&self, target: &Volume, source: &Volume) -> Result<(), PoolError> {
+        let what = if target.key_slot() != source.key_slot() {
+            "they have different keys, so its content could not be read there"
+        } else if target.attributes() != source.attributes() {
+            "they were made for disks of different kinds"
+        } else {
+            return Ok(());
+        };
+        Err(self.invalid(format!("{} cannot begin with the content of {}: {what}", target.name(), source.name())))
     }
 
     /// Gives the volume another size, and returns it.
@@ -160,7 +204,7 @@ impl Home {
         let changed = self.change(&changing, Some(&target), |pool| {
             has_room = structure::resize(&target, size, &**pool, &mut remains).is_some();
             let size = target.size().load(Ordering::Acquire);
-            (Record::Resize { volume: target.id(), size }, None)
+            (vec![Record::Resize { volume: target.id(), size }], None)
         });
         let changed = changed.await;
         // Also if it is not durable: it has happened.
@@ -182,7 +226,7 @@ impl Home {
             let left = structure::delete(pool, &volume);
             self.catalog.borrow_mut().remove(volume.id());
             pool.budget().dismiss(super::root_pages(volume.size().load(Ordering::Acquire)));
-            (Record::Delete { volume: volume.id() }, left)
+            (vec![Record::Delete { volume: volume.id() }], left)
         })
         .await?;
         let last_of = volume.key_slot().filter(|slot| !self.pool.named_slots().contains(slot));
@@ -200,7 +244,7 @@ impl Home {
         self.check_attributes(&attributes)?;
         self.change(&changing, None, |_| {
             target.set_attributes(attributes.clone());
-            (Record::SetAttributes { volume: target.id(), attributes }, None)
+            (vec![Record::SetAttributes { volume: target.id(), attributes }], None)
         })
         .await
     }
@@ -210,7 +254,7 @@ impl Home {
         &self,
         changing: &Held<'_>,
         paused: Option<&Arc<Volume>>,
-        make: impl FnOnce(&Arc<super::super::pool::Pool>) -> (Record, Left),
+        make: impl FnOnce(&Arc<super::super::pool::Pool>) -> (Vec<Record>, Left),
     ) -> Result<(), PoolError> {
         let failed = |source| self.failed("make the change durable", source);
         if paused.is_some() {
@@ -232,11 +276,13 @@ impl Home {
                 }
                 _ => None,
             };
-            let (record, left) = make(&self.pool);
-            if let Record::Create(record) | Record::Fork { record, .. } = &record {
-                self.catalog.borrow_mut().add(record.id);
+            let (records, left) = make(&self.pool);
+            for record in &records {
+                if let Record::Create(record) | Record::Fork { record, .. } = record {
+                    self.catalog.borrow_mut().add(record.id);
+                }
             }
-            batch.change = Some(record);
+            batch.change = records;
             self.demolish(left);
             drop(pause);
         }

@@ -42,6 +42,13 @@ pub(super) fn roll_back(volume: &Volume, snapshot: &Volume) -> Left {
     Some(old)
 }
 
+/// The volume has nothing any more, and the size that it had. Nobody writes to it meanwhile.
+pub(super) fn empty(volume: &Volume) -> Left {
+    let old = volume.map.replace_root(Volume::empty_root(volume.size().load(Ordering::Acquire)));
+    volume.map.set_clusters(0);
+    Some(old)
+}
+
 /// The root with room for this size.
 fn extended(root: Box<Root>, size: u64) -> Box<Root> {
     let branches = branches_for(size.div_ceil(CLUSTER));
@@ -131,6 +138,10 @@ pub(super) fn replay(pool: &Arc<Pool>, record: &Record, ledger: &impl Ledger) ->
         }
         Record::Resize { volume: id, size } => {
             if let Some(volume) = volume(*id) {
+                if *size < BLOCK {
+                    // Every block lies behind such an end: nothing has to be looked for.
+                    left = empty(&volume);
+                }
                 resize(&volume, *size, ledger, &mut remains);
             }
         }
