@@ -1,5 +1,6 @@
 //! `strongroom disk`: what there is, who sees it, and how both change.
 
+mod convert;
 mod new;
 mod show;
 
@@ -61,6 +62,12 @@ enum DiskCommand {
         #[arg(long)]
         host: String,
     },
+    /// Copy a disk to one that is encrypted, or is not, while hosts go on writing; the same command goes on after a crash
+    Convert(convert::ConvertArgs),
+    /// List conversions since the target was started
+    Conversions,
+    /// End a conversion and delete its destination; or use a disk again from which hosts were switched
+    ConvertCancel(convert::CancelArgs),
     /// Give a disk in a pool what it began with: nothing, or the snapshot that it was made from. What it has now is lost
     ///
     /// Its snapshots stay. No host and no NBD client may have it meanwhile.
@@ -101,6 +108,9 @@ pub(super) fn run(args: &DiskArgs) -> Outcome {
         DiskCommand::Detach { name, host } => {
             ask.print("disk.detach", json!({"name": name, "host": host}), now("detached"))
         }
+        DiskCommand::Convert(args) => convert::convert(ask, args),
+        DiskCommand::Conversions => convert::list(ask),
+        DiskCommand::ConvertCancel(args) => convert::cancel(ask, args),
         DiskCommand::Reinit { name } => ask.print("disk.reinitialise", json!({"name": name}), now("reinitialised")),
         DiskCommand::Resize { name, size, shrink } => {
             let size = size.map(|Size(bytes)| bytes);

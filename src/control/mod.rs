@@ -1,6 +1,7 @@
 //! What runs beside the reactors and never on their cores: configuration, the life of the process, hardening, and the operators' RPC.
 
 pub mod config;
+mod conversion;
 mod hardening;
 mod keys;
 pub mod log;

@@ -27,7 +27,7 @@ use super::hardening::forbid_dumps;
 use super::log::LogFilter;
 use super::rpc::ControlSocket;
 use super::storage::{Storage, try_unused_devices};
-use super::target::{Disks, KeyWatch, Target, describe_pages};
+use super::target::{Converter, Disks, KeyWatch, Target, describe_pages};
 
 /// How long a drain may take before connections that hang are given up.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -131,6 +131,7 @@ fn serve_until_stopped(
     let socket = config.control.as_ref().map(|control| ControlSocket::start(&control.socket, target.clone()));
     let socket = socket.transpose().map_err(ServeError::Control)?;
     let watch = KeyWatch::start(target.clone())?;
+    let converter = Converter::start(target.clone())?;
 
     report(lines, &target, config);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -140,6 +141,7 @@ fn serve_until_stopped(
     // Nobody changes the target from here on.
     drop(socket);
     drop(watch);
+    drop(converter);
     let target = Arc::into_inner(target).expect("the control threads have ended");
     info!("draining {} connections", target.connections());
     if !target.stop(DRAIN_LIMIT) {

@@ -19,6 +19,7 @@ use crate::volume::format::FormatError;
 use crate::volume::{FormatOptions, NewVolume, OpenOptions, Pool, PoolError, once_free};
 
 use super::config::{Config, ConfigError, PoolConfig};
+use super::conversion::refuse_part_of;
 use super::keys::Keys;
 
 /// How long it may take reactors to let go of a disk that was closed.
@@ -126,6 +127,8 @@ impl Storage {
         };
         let pool = self.pool(pool)?.pool;
         let made = self.make_if_missing(&pool, &disk, actor)?;
+        let volume = pool.volume(name)?;
+        refuse_part_of(&volume)?;
         let is_new = made.is_some();
         let opened = self.open_volume(&pool, &disk, made, actor);
         if opened.is_err() && is_new {
@@ -137,10 +140,26 @@ impl Storage {
         opened
     }
 
-    /// Makes the volume of a disk in a pool if there is none, and leaves the disk closed.
-    pub(super) fn make_disk(&self, config: &Config, name: &str, actor: Actor) -> Result<(), ConfigError> {
+    /// Opens a disk in a pool for a conversion, whatever its volume says of that; nobody is served through it.
+    pub(super) fn open_for_conversion(
+        &self,
+        config: &Config,
+        name: &str,
+        actor: Actor,
+    ) -> Result<Arc<Disk>, ConfigError> {
+        let (disk, pool) = self.in_pool(config, name)?;
+        self.open_volume(&pool, &disk, None, actor)
+    }
+
+    fn in_pool(&self, config: &Config, name: &str) -> Result<(DiskConfig, Arc<Pool>), ConfigError> {
         let disk = config.complete(name)?;
         let pool = self.pool(disk.pool.as_deref().expect("asked for disks in pools only"))?.pool;
+        Ok((disk, pool))
+    }
+
+    /// Makes the volume of a disk in a pool if there is none, and leaves the disk closed.
+    pub(super) fn make_disk(&self, config: &Config, name: &str, actor: Actor) -> Result<(), ConfigError> {
+        let (disk, pool) = self.in_pool(config, name)?;
         self.make_if_missing(&pool, &disk, actor).map(drop)
     }
 

@@ -217,6 +217,30 @@ impl DiskAttributes {
         self.sealed.is_some()
     }
 
+    /// What follows the figure: others keep it there.
+    pub fn more(&self) -> &[u8] {
+        &self.more
+    }
+
+    /// The same with something else behind the figure.
+    pub fn with_more(self, more: Vec<u8>) -> Self {
+        Self { more, ..self }
+    }
+
+    /// Refuses a key, or that there is none, with which the bytes would be something else.
+    pub(super) fn check_key(&self, sector: SectorSize, key: Option<&XtsKeyBytes>) -> Result<(), AttributesError> {
+        if self.sector != sector {
+            return Err(AttributesError::SectorSize { has: self.sector.bytes(), asked: sector.bytes() });
+        }
+        match (&self.sealed, key) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(AttributesError::NotEncrypted),
+            (Some(sealed), None) => Err(AttributesError::Encrypted(sealed.source.remedy())),
+            (Some(sealed), Some(key)) if sealed.is_of(key) => Ok(()),
+            (Some(_), Some(_)) => Err(AttributesError::WrongKmsKey),
+        }
+    }
+
     /// Refuses a configuration that would make something else of what is stored; `key` is the one that it names.
     pub fn check(&self, config: &DiskConfig, key: Option<&XtsKeyBytes>) -> Result<(), AttributesError> {
         let (has, asked) = (self.sector.bytes(), config.sector().bytes());

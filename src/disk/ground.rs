@@ -14,7 +14,7 @@ use super::footing::Footing;
 pub enum Ground {
     /// A device, whole.
     Device(Arc<SharedDevice>),
-    /// A volume of a pool.
+    /// A volume of a pool; or a snapshot, which can be read and not be changed.
     Volume(Arc<Volume>),
 }
 
@@ -111,6 +111,7 @@ impl Ground {
     pub(super) fn footing(&self, reactor: &Reactor) -> Result<Footing, GroundError> {
         Ok(match self {
             Self::Device(device) => Footing::Device(device.handle(reactor)?),
+            Self::Volume(volume) if volume.is_snapshot() => Footing::Volume(volume.frozen_queue(reactor)?),
             Self::Volume(volume) => Footing::Volume(volume.queue(reactor)?),
         })
     }

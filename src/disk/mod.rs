@@ -142,7 +142,7 @@ pub struct Disk {
     sector: SectorSize,
     /// The ground's size of now.
     ground_size: Arc<AtomicU64>,
-    protection: Option<Protection>,
+    protection: Option<Arc<Protection>>,
     gate: Arc<Gate>,
     counters: Arc<AllCounters>,
     throttle: Arc<Throttle>,
@@ -151,11 +151,11 @@ pub struct Disk {
 impl Disk {
     /// Opens a disk on a device that it takes whole, and reads its key.
     pub fn open(config: &DiskConfig, device: Arc<SharedDevice>, kernel: Kernel) -> Result<Arc<Self>, DiskError> {
-        let protection = config.read_key()?.map(|key| Protection::new(config, key, kernel));
+        let protection = config.read_key()?.map(|key| Arc::new(Protection::new(config, key, kernel)));
         Self::new(&config.name, device.into(), config.sector(), protection)
     }
 
-    /// Opens a disk on its volume with its key, and refuses a volume that was written with another key or in another form. What the
+    /// Opens a disk on its volume, or on a snapshot to be read, with its key, and refuses a volume that was written with another key or in another form. What the
     /// configuration leaves open is as the volume was made.
     pub fn open_volume(
         config: &DiskConfig,
@@ -165,8 +165,19 @@ impl Disk {
     ) -> Result<Arc<Self>, DiskError> {
         let ground = Ground::from(volume.clone());
         let config = Self::fit(config, &volume.attributes(), ground.name(), key.as_deref())?;
-        let protection = key.map(|key| Protection::new(&config, key, kernel));
+        let protection = key.map(|key| Arc::new(Protection::new(&config, key, kernel)));
         Self::new(&config.name, ground, config.sector(), protection)
+    }
+
+    /// The same disk as a snapshot of it has it, to be read with the key that is in memory.
+    pub fn as_of(&self, snapshot: Arc<Volume>) -> Result<Arc<Self>, DiskError> {
+        let ground = Ground::from(snapshot.clone());
+        let wrong = |source| DiskError::Attributes { disk: self.name.clone(), ground: ground.name(), source };
+        let attributes = DiskAttributes::decode(&snapshot.attributes()).map_err(wrong)?;
+        attributes
+            .check_key(self.sector, self.protection.as_ref().map(|protection| &*protection.key))
+            .map_err(wrong)?;
+        Self::new(&self.name, ground, self.sector, self.protection.clone())
     }
 
     /// Refuses a snapshot of which no volume for this disk could be made.
@@ -200,7 +211,7 @@ impl Disk {
         kernel: Kernel,
     ) -> Result<Arc<Self>, DiskError> {
         let key = key_file::random_key().map_err(|source| DiskError::Key { disk: name.to_owned(), source })?;
-        Self::new(name, ground.into(), sector, Some(Protection { key, kernel, step: 1 }))
+        Self::new(name, ground.into(), sector, Some(Arc::new(Protection { key, kernel, step: 1 })))
     }
 
     /// A disk without encryption; the same for benchmarks and tests, on a volume.
@@ -212,7 +223,7 @@ impl Disk {
         name: &str,
         ground: Ground,
         sector: SectorSize,
-        protection: Option<Protection>,
+        protection: Option<Arc<Protection>>,
     ) -> Result<Arc<Self>, DiskError> {
         let block = ground.block_size() as usize;
         if block > sector.bytes() {
@@ -306,10 +317,8 @@ impl Disk {
     pub fn describe(&self) -> String {
         let cipher = match &self.protection {
             None => "NOT encrypted".to_owned(),
-            Some(Protection { kernel, step: 1, .. }) => format!("aes-256-xts (kernel {kernel})"),
-            Some(Protection { kernel, .. }) => {
-                format!("aes-256-xts (kernel {kernel}, tweak counts 512-byte units)")
-            }
+            Some(protection) if protection.step == 1 => format!("aes-256-xts (kernel {})", protection.kernel),
+            Some(protection) => format!("aes-256-xts (kernel {}, tweak counts 512-byte units)", protection.kernel),
         };
         format!("{} MiB, {}-byte sectors, {cipher}, on {}", self.size() >> 20, self.sector.bytes(), self.ground.name())
     }

@@ -240,6 +240,16 @@ impl Volume {
         VolumeQueue::open(reactor, self)
     }
 
+    /// Opens a snapshot on a reactor, to be read. Whatever would change it is refused as [`IoError::ReadOnly`](crate::device::IoError::ReadOnly).
+    pub fn frozen_queue(self: &Arc<Self>, reactor: &Reactor) -> Result<Rc<VolumeQueue>, PoolError> {
+        self.refuse_offline()?;
+        if !self.is_snapshot() {
+            let what = format!("{} is a volume, and changes", self.name);
+            return Err(PoolError::Invalid { pool: self.pool.name().to_owned(), what });
+        }
+        VolumeQueue::open(reactor, self)
+    }
+
     /// Queues that are open, on all reactors.
     pub(super) fn queues(&self) -> usize {
         self.queues.load(Ordering::SeqCst)

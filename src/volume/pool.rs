@@ -172,6 +172,11 @@ impl Pool {
         &self.name
     }
 
+    /// Its identity.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
     // --- what reactors share ---
 
     pub(super) fn budget(&self) -> &MetadataBudget {

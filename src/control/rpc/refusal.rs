@@ -105,6 +105,11 @@ impl Refusal {
         Self { kind, message }
     }
 
+    /// What went wrong, for programs.
+    pub(in crate::control) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(super) fn to_json(&self) -> Value {
         json!({"code": self.kind.code(), "message": self.message, "data": {"kind": self.kind.name()}})
     }
@@ -192,7 +197,7 @@ fn kind_of(error: &NvmeTcpError) -> Kind {
         NvmeTcpError::Config(_) => Kind::Refused,
         NvmeTcpError::Listen(_) | NvmeTcpError::Disk(_) | NvmeTcpError::Reservation(_) => Kind::Failed,
         NvmeTcpError::NoDisk(_) => Kind::NotFound,
-        NvmeTcpError::DetachTimeout { .. } => Kind::TimedOut,
+        NvmeTcpError::DetachTimeout { .. } | NvmeTcpError::HoldTimeout(_) => Kind::TimedOut,
         NvmeTcpError::Inventory(error) => match error {
             E::Account(_) | E::Nqn(_) | E::Nsid { .. } | E::Full(_) => Kind::Refused,
             E::NoSubsystem(_) | E::NoHost { .. } | E::NoNamespace { .. } => Kind::NotFound,

@@ -252,6 +252,7 @@ impl Target {
     pub(in crate::control) fn remove_disk(&self, DiskName { name }: &DiskName) -> Result<Changed<Removed>, Refusal> {
         let edit = |config: &mut Config| {
             refuse_if_seen(config, name)?;
+            self.refuse_conversion(name)?;
             let device = config.disk(name)?.device.clone();
             config.disks.retain(|disk| disk.name != *name);
             config.devices.retain(|other| Some(&other.name) != device.as_ref());
@@ -348,10 +349,16 @@ impl Target {
     }
 
     /// Writes down that a disk was taken from a host. That it cannot be written down does not undo it.
-    fn note_detached(&self, name: &str, actor: Actor) {
+    pub(super) fn note_detached(&self, name: &str, actor: Actor) {
+        self.note_operation(name, actor, Operation::Detach);
+    }
+
+    /// Writes down something that was done with a disk and that needs nothing of the KMS.
+    pub(super) fn note_operation(&self, name: &str, actor: Actor, operation: Operation) {
         let Some(wrapped) = self.wrapped_key_of(name) else { return };
-        if let Err(e) = self.storage.keys().note(name, &wrapped, actor, Operation::Detach) {
-            warn!("disk {name}: its detachment is not in the audit log: {e}");
+        if let Err(e) = self.storage.keys().note(name, &wrapped, actor, operation) {
+            let operation: &str = operation.into();
+            warn!("disk {name}: {operation} is not in the audit log: {e}");
         }
     }
 

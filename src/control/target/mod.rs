@@ -5,6 +5,7 @@
 //! not written anywhere: the configuration file is the truth, and comes back with a restart.
 
 mod account;
+mod convert;
 mod disk;
 mod disks;
 mod export;
@@ -36,6 +37,8 @@ use super::server::ServeError;
 use super::storage::Storage;
 
 pub use account::{AccountReport, NewAccount};
+pub(super) use convert::Converter;
+pub use convert::{Cancellation, Conversion, ConversionEncryption, ConversionReport};
 pub use disk::{Attachment, DiskDetail, DiskName, DiskReport, NewDisk, VolumeDetail};
 pub(super) use disks::Disks;
 pub use export::{
@@ -64,6 +67,7 @@ pub struct Target {
     nvme_tcp: Option<NvmeTcpServer>,
     storage: Arc<Storage>,
     watch: space::Watch,
+    conversions: convert::Conversions,
     log: LogFilter,
     /// Held while a change is made.
     changing: Mutex<()>,
@@ -133,6 +137,7 @@ impl Target {
             nvme_tcp,
             watch: space::Watch::start(storage.clone())?,
             storage,
+            conversions: convert::Conversions::default(),
             log,
             changing: Mutex::default(),
             state: Mutex::new(State { config: config.clone(), disks }),

@@ -170,7 +170,10 @@ impl Target {
     /// Gives a disk the content of one of its snapshots. Nobody may be looking: file systems do not bear it.
     pub(in crate::control) fn rollback(&self, to: &Rollback, actor: Actor) -> Result<Changed<DiskReport>, Refusal> {
         check_name(&to.snapshot)?;
-        let edit = |config: &mut Config| refuse_if_attached(config, &to.disk);
+        let edit = |config: &mut Config| {
+            self.refuse_conversion(&to.disk)?;
+            refuse_if_attached(config, &to.disk)
+        };
         self.change(edit, |config| {
             let pool = self.pool_of_disk(&to.disk)?;
             self.check_key(config, &to.disk, actor, Operation::Rollback)?;
@@ -191,12 +194,15 @@ impl Target {
         DiskName { name }: &DiskName,
         actor: Actor,
     ) -> Result<Changed<DiskReport>, Refusal> {
-        let edit = |config: &mut Config| refuse_if_attached(config, name);
+        let edit = |config: &mut Config| {
+            self.refuse_conversion(name)?;
+            refuse_if_attached(config, name)
+        };
         self.change(edit, |config| {
             let pool = self.pool_of_disk(name)?;
             let source = first_content(name, &pool.volume(name)?.info())?;
-            self.check_key(config, name, actor, Operation::Reinitialise)?;
             let _held = self.hold_clients(name)?;
+            self.check_key(config, name, actor, Operation::Reinitialise)?;
             pool.reinitialise(name, source.as_deref())?;
             if let Some(server) = self.server_of(name) {
                 // The snapshot may be larger.

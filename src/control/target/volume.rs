@@ -135,6 +135,7 @@ impl Target {
     ) -> Result<Changed<Removed>, Refusal> {
         let edit = |config: &mut Config| {
             refuse_if_seen(config, name)?;
+            self.refuse_conversion(name)?;
             pool_name_of(config, name)?;
             config.disks.retain(|disk| disk.name != *name);
             Ok(())
@@ -159,6 +160,7 @@ impl Target {
 
     pub(in crate::control) fn resize(&self, new: &NewSize) -> Result<Changed<DiskReport>, Refusal> {
         let edit = |config: &mut Config| {
+            self.refuse_conversion(&new.name)?;
             let disk = config.disk_mut(&new.name)?;
             // What the file says is compared with the volume at the next start; here both change together.
             disk.size = disk.size.and(new.size);

@@ -77,7 +77,7 @@ impl Served<'_> {
                 let outcome = self.flush_namespaces(queue, &flush.namespaces).await;
                 self.bring(&command, queue.controller.flushed(&flush, outcome)).await
             }
-            Admin::GetPersistence(namespace) => self.get_persistence(queue, &namespace),
+            Admin::GetPersistence(namespace) => self.get_persistence(queue, &namespace).await,
             Admin::SetPersistence { namespaces, persists } => self.set_persistence(queue, &namespaces, persists).await,
         }
     }

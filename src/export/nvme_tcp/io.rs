@@ -37,7 +37,7 @@ impl Served<'_> {
         if command.opcode == op::FLUSH && command.nsid.get() == ALL_NAMESPACES {
             return self.flush_all(queue).await;
         }
-        let attached = self.namespace(queue, &command)?;
+        let attached = self.namespace(queue, &command).await?;
         match command.opcode {
             op::READ => self.read(&attached, &command).await,
             op::WRITE => self.write(queue, &attached, arrived).await,
@@ -54,8 +54,9 @@ impl Served<'_> {
     }
 
     /// The namespace that a command names, if its host sees it.
-    fn namespace(&self, queue: &Queue, command: &Command) -> Result<Rc<Attached>, Status> {
-        self.connection.shard.namespace(queue, command.nsid.get()).ok_or(Status::INVALID_NAMESPACE.final_one())
+    async fn namespace(&self, queue: &Queue, command: &Command) -> Result<Rc<Attached>, Status> {
+        let attached = self.connection.shard.namespace(queue, command.nsid.get()).await;
+        attached.ok_or(Status::INVALID_NAMESPACE.final_one())
     }
 
     async fn read(&self, attached: &Attached, command: &Command) -> Result<Answer, Status> {
@@ -178,7 +179,7 @@ impl Served<'_> {
 
     async fn flush_all(&self, queue: &Queue) -> Result<Answer, Status> {
         for namespace in queue.controller.namespaces().iter() {
-            if let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()) {
+            if let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()).await {
                 self.flush(&attached).await?;
             }
         }
@@ -188,7 +189,7 @@ impl Served<'_> {
     /// Makes durable what was written to these namespaces, whatever reservations say: the host turns its cache off or shuts down.
     pub(super) async fn flush_namespaces(&self, queue: &Queue, namespaces: &[Arc<Namespace>]) -> Result<(), Status> {
         for namespace in namespaces {
-            if let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()) {
+            if let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()).await {
                 attached.disk.flush().await.map_err(write_status)?;
             }
         }
@@ -279,7 +280,7 @@ impl Served<'_> {
         if first.opcode != op::COMPARE || second.opcode != op::WRITE {
             return Err(Which::Compare(Status::INVALID_FIELD.final_one()));
         }
-        let attached = self.namespace(queue, &first).map_err(Which::Compare)?;
+        let attached = self.namespace(queue, &first).await.map_err(Which::Compare)?;
         let range = transfer_range(&attached, &first).map_err(Which::Compare)?;
         drop(attached.may_read().map_err(Which::Compare)?);
         if first.nsid != second.nsid || transfer_range(&attached, &second).map_err(Which::Write)? != range {

@@ -57,7 +57,7 @@ use super::stream::{self, ListenError};
 pub use auth::{AuthConfig, HostPolicy, PolicyError};
 pub use config::NvmeTcpConfig;
 pub use controller::Controller;
-pub use server::{NvmeTcpServer, Placement};
+pub use server::{HeldNamespace, NvmeTcpServer, Placement};
 pub use subsystem::{Host, HostId, InventoryError, Namespace, Nqn, Subsystem, Subsystems};
 
 use subsystem::{LARGEST_FUSED as ACWU_BYTES, LARGEST_TRANSFER as MDTS_BYTES};
@@ -96,6 +96,11 @@ pub enum NvmeTcpError {
     /// There is no such disk.
     #[error("nvme_tcp: disk {0} is no namespace; add it first")]
     NoDisk(String),
+    /// Commands do not end, so nothing was changed.
+    #[error(
+        "nvme_tcp: commands on disk {0} have not ended in time: a host owes data; it goes on as before, and may be tried again"
+    )]
+    HoldTimeout(String),
     /// Commands do not end.
     #[error("nvme_tcp: disk {disk} is detached from host {host}, but commands that were under way have not ended yet")]
     DetachTimeout {

@@ -95,8 +95,8 @@ impl Served<'_> {
     }
 
     /// The Reservation Persistence feature (Base section 5.27.1.27).
-    pub(super) fn get_persistence(&self, queue: &Queue, namespace: &Namespace) -> Answer {
-        let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()) else {
+    pub(super) async fn get_persistence(&self, queue: &Queue, namespace: &Namespace) -> Answer {
+        let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()).await else {
             return Status::INVALID_NAMESPACE.final_one().into();
         };
         let survives = attached.desk.report(|report| report.survives_power_loss());
@@ -106,7 +106,7 @@ impl Served<'_> {
     pub(super) async fn set_persistence(&self, queue: &Queue, namespaces: &[Arc<Namespace>], persists: bool) -> Answer {
         let change = if persists { PowerLossChange::Survive } else { PowerLossChange::Forget };
         for namespace in namespaces {
-            let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()) else { continue };
+            let Some(attached) = self.connection.shard.namespace(queue, namespace.nsid()).await else { continue };
             let desk = attached.desk.clone();
             let changed = offload(move || desk.change(|reservations| reservations.change_persistence(change))).await;
             match changed {

@@ -53,6 +53,22 @@ struct Placed {
     nsid: u32,
 }
 
+/// A namespace whose hosts' commands wait, until this is dropped. None of them fails; hosts that wait for too long do not know that.
+pub struct HeldNamespace<'a> {
+    server: &'a NvmeTcpServer,
+    subsystem: Arc<Subsystem>,
+    nsid: u32,
+}
+
+impl Drop for HeldNamespace<'_> {
+    fn drop(&mut self) {
+        for reactor in &self.server.reactors {
+            let (number, nqn, nsid) = (self.server.number, self.subsystem.nqn().to_string(), self.nsid);
+            reactor.post(move |_| Shard::release(number, &nqn, nsid));
+        }
+    }
+}
+
 /// A running NVMe/TCP server. Dropped without [`NvmeTcpServer::stop`], it ends its connections without waiting for them.
 pub struct NvmeTcpServer {
     number: u64,
@@ -233,6 +249,61 @@ impl NvmeTcpServer {
         subsystem.remove_namespace(nsid)?;
         self.placed().retain(|placed| placed.disk.name() != disk);
         self.close_disk(disk);
+        Ok(())
+    }
+
+    /// Makes the commands of a disk's hosts wait, and waits itself until those that have begun are over, on all reactors; if they are not by then,
+    /// everything goes on as before.
+    pub fn hold(&self, disk: &str, limit: Duration) -> Result<HeldNamespace<'_>, NvmeTcpError> {
+        let (subsystem, nsid) = self.place_of(disk)?;
+        let deadline = Instant::now() + limit;
+        // Whatever happens from here on, it is released again.
+        let held = HeldNamespace { server: self, subsystem, nsid };
+        let (done, over) = sync_channel(self.reactors.len());
+        for reactor in &self.reactors {
+            let (number, nqn, done) = (self.number, held.subsystem.nqn().to_string(), done.clone());
+            reactor.post(move |_| {
+                Shard::hold(number, &nqn, nsid, move || {
+                    // Nobody waits any more if the time is over.
+                    let _ = done.send(());
+                });
+            });
+        }
+        let is_over = || over.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok();
+        if self.reactors.iter().all(|_| is_over()) {
+            return Ok(held);
+        }
+        Err(NvmeTcpError::HoldTimeout(disk.to_owned()))
+    }
+
+    /// How many hosts have registered with the disk's reservation.
+    pub fn registrants(&self, disk: &str) -> usize {
+        let (number, name) = (self.number, disk.to_owned());
+        self.reactors[0].call(move |_| Shard::registrants(number, &name))
+    }
+
+    /// Puts another disk, which is a namespace of the same account that nobody sees, behind the held one; and the other way round. Hosts go
+    /// on with it, and are told nothing, unless it is larger: the identifier, the identity and who sees it stay with the namespace.
+    pub fn swap(&self, held: &HeldNamespace<'_>, with: &str) -> Result<(), NvmeTcpError> {
+        let (subsystem, other) = self.place_of(with)?;
+        if !Arc::ptr_eq(&subsystem, &held.subsystem) {
+            return Err(NvmeTcpError::Config(format!("disk {with} belongs to another account")));
+        }
+        let namespaces = subsystem.namespaces();
+        let named = |nsid: u32| namespaces.iter().find(|(namespace, _)| namespace.nsid() == nsid);
+        if let (Some((one, _)), Some((two, seen_by))) = (named(held.nsid), named(other))
+            && (one.block_bytes() != two.block_bytes() || one.blocks() > two.blocks() || !seen_by.is_empty())
+        {
+            return Err(NvmeTcpError::Config(format!("disk {with} cannot take the place of another one")));
+        }
+        subsystem.swap(held.nsid, other)?;
+        for placed in self.placed().iter_mut().filter(|placed| placed.account == subsystem.account()) {
+            if placed.nsid == held.nsid {
+                placed.nsid = other;
+            } else if placed.nsid == other {
+                placed.nsid = held.nsid;
+            }
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::disk::{Consumer, Disk, DiskError, DiskQueue};
 use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share, let_go};
 use crate::memory::PAGE;
-use crate::reactor::{Event, RECEIVE_BYTES, Reactor, ReceiveBuffers, Remote, Socket};
+use crate::reactor::{Event, RECEIVE_BYTES, Reactor, ReceiveBuffers, Remote, Socket, WaitList};
 
 use super::attached::{Attached, HostView};
 use super::config::NvmeTcpConfig;
@@ -79,6 +79,10 @@ pub(super) struct Shard {
     receive: Rc<ReceiveBuffers>,
     disks: RefCell<HashMap<String, OpenDisk>>,
     views: RefCell<HashMap<ViewKey, Rc<HostView>>>,
+    /// Namespaces whose commands have to wait, by subsystem and identifier.
+    held: RefCell<Vec<(String, u32)>>,
+    /// Commands that wait for that to end.
+    released: WaitList,
     connections: RefCell<HashMap<u64, Rc<Link>>>,
     /// The controllers whose Admin queues are here, by connection.
     controllers: RefCell<HashMap<u64, Arc<Controller>>>,
@@ -118,6 +122,8 @@ impl Shard {
             receive: ReceiveBuffers::new(reactor, receive_bytes),
             disks: RefCell::default(),
             views: RefCell::default(),
+            held: RefCell::default(),
+            released: WaitList::default(),
             connections: RefCell::default(),
             controllers: RefCell::default(),
             next_connection: Cell::new(0),
@@ -160,6 +166,13 @@ impl Shard {
         }
     }
 
+    /// How many hosts have registered with a disk's reservation.
+    pub(super) fn registrants(server: u64, disk: &str) -> usize {
+        let Some(shard) = Self::find(server) else { return 0 };
+        let disks = shard.disks.borrow();
+        disks.get(disk).map_or(0, |(_, desk)| desk.report(|report| report.registrants().len()))
+    }
+
     /// Opens a disk here.
     pub(super) fn open_disk(server: u64, disk: &Arc<Disk>, desk: Arc<Desk>) -> Result<(), DiskError> {
         let Some(shard) = Self::find(server) else { return Ok(()) };
@@ -193,6 +206,32 @@ impl Shard {
             }
             done();
         });
+    }
+
+    /// Lets no command find a namespace: those that come wait. `done` runs when those that have found it are over, on this reactor.
+    pub(super) fn hold(server: u64, subsystem: &str, nsid: u32, done: impl FnOnce() + 'static) {
+        let Some(shard) = Self::find(server) else { return done() };
+        shard.held.borrow_mut().push((subsystem.to_owned(), nsid));
+        let views = shard.views.borrow();
+        let of_subsystem = views.iter().filter(|(key, _)| key.subsystem == subsystem);
+        let found: Vec<Rc<Attached>> = of_subsystem.filter_map(|(_, view)| view.remove(nsid)).collect();
+        let reactor = shard.reactor.clone();
+        shard.reactor.spawn(async move {
+            for attached in found {
+                // A command has what it has found until it is over; the view has let go of it.
+                while Rc::strong_count(&attached) > 1 {
+                    reactor.sleep(DRAIN_LOOK).await;
+                }
+            }
+            done();
+        });
+    }
+
+    /// Lets commands find the namespace again, and whatever disk is behind it now.
+    pub(super) fn release(server: u64, subsystem: &str, nsid: u32) {
+        let Some(shard) = Self::find(server) else { return };
+        shard.held.borrow_mut().retain(|held| held.0 != subsystem || held.1 != nsid);
+        shard.released.wake_all();
     }
 
     /// Takes a namespace out of views on all reactors, and waits until the commands at work there have ended.
@@ -239,11 +278,24 @@ impl Shard {
 
     /// A namespace that the queue's host sees.
     #[inline]
-    pub(super) fn namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
-        queue.view.get(nsid).or_else(|| self.find_namespace(queue, nsid))
+    pub(super) async fn namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
+        match queue.view.get(nsid) {
+            Some(attached) => Some(attached),
+            None => self.find_namespace(queue, nsid).await,
+        }
     }
 
-    fn find_namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
+    /// Looks a namespace up. One that is held is in no view, so that its commands come here and wait.
+    async fn find_namespace(&self, queue: &Queue, nsid: u32) -> Option<Rc<Attached>> {
+        if let Some(subsystem) = queue.controller.subsystem() {
+            let nqn = subsystem.nqn().as_str();
+            let is_held = || self.held.borrow().iter().any(|held| held.1 == nsid && held.0 == nqn);
+            self.released.until(|| (!is_held()).then_some(())).await;
+        }
+        // Another command may have looked it up meanwhile.
+        if let Some(attached) = queue.view.get(nsid) {
+            return Some(attached);
+        }
         let namespace = queue.controller.sees(nsid)?;
         let (disk, desk) = self.disks.borrow().get(namespace.disk().name())?.clone();
         // Its name is what a host proves; identifiers it makes up.

@@ -9,7 +9,7 @@ impl VolumeQueue {
     /// Makes the whole blocks of the range absent. What it covers partly stays as it is.
     pub async fn discard(&self, range: ByteRange) -> Result<(), IoError> {
         let mut changing = self.change().await;
-        self.check(range)?;
+        self.check_change(range)?;
         let (mut rest, mut tries) = (range, 0);
         while !rest.is_empty() {
             let piece = Piece::first_of(rest);

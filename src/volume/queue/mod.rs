@@ -73,6 +73,14 @@ impl VolumeQueue {
         crate::device::check_range(&self.info(), range.start(), range.len())
     }
 
+    /// Refuses a change of the range.
+    fn check_change(&self, range: ByteRange) -> Result<(), IoError> {
+        if self.volume.is_snapshot() {
+            return Err(IoError::ReadOnly);
+        }
+        self.check(range)
+    }
+
     /// Begins a command that may change the map; waits while there is a pause.
     async fn change(&self) -> Changing {
         loop {
@@ -122,7 +130,7 @@ impl VolumeQueue {
     /// As [`VolumeQueue::readable`], to be overwritten in place. Holds until the next await.
     #[inline]
     pub fn writable(&self, range: ByteRange) -> Option<Segment> {
-        if !self.seat.is_memory || self.volume.pause.is_on() || self.check(range).is_err() {
+        if !self.seat.is_memory || self.volume.pause.is_on() || self.check_change(range).is_err() {
             return None;
         }
         let piece = Piece::first_of(range);

@@ -51,7 +51,7 @@ impl VolumeQueue {
         let range = ByteRange::new(at, window.len() as u64).ok_or(IoError::OutOfRange)?;
         let mut changing = self.change().await;
         // Under the change: the volume is made smaller in a pause only.
-        self.check(range)?;
+        self.check_change(range)?;
         let (mut done, mut tries) = (0, 0);
         while done < window.len() {
             let (_, rest) = range.split_at(done as u64);

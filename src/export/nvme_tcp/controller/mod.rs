@@ -341,6 +341,12 @@ impl Controller {
         }
     }
 
+    /// What the host sees is the same for it as before, though another disk is behind it: it is not told.
+    pub(super) fn replace_view(&self, view: View) {
+        *self.view.lock().expect("no thread panics while it holds this lock") = view;
+        self.view_version.fetch_add(1, Ordering::Release);
+    }
+
     /// The host finds something else than before.
     pub(super) fn discovery_changed(&self) {
         let mut state = self.state();

@@ -282,6 +282,26 @@ impl Subsystem {
         Ok(())
     }
 
+    /// Exchanges the disks behind two namespaces: identifiers, identities and hosts stay, and no host is told. Nobody is at work on either, and
+    /// the disks have sectors of one size.
+    pub(super) fn swap(&self, one: u32, other: u32) -> Result<(), InventoryError> {
+        let mut state = self.state();
+        let of = |nsid: u32| state.namespaces.get(&nsid).map(|entry| entry.namespace.clone());
+        let first = of(one).ok_or_else(|| self.no_namespace(one))?;
+        let second = of(other).ok_or_else(|| self.no_namespace(other))?;
+        for (namespace, disk) in [(&first, second.disk()), (&second, first.disk())] {
+            let entry = state.namespaces.get_mut(&namespace.nsid()).expect("it was just found");
+            entry.namespace = namespace.on(disk.clone());
+        }
+        for host in state.hosts.values() {
+            let view = state.view_of(&host.name);
+            for controller in state.controllers_of(&host.nqn) {
+                controller.replace_view(view.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// Tells all hosts that see the namespace that it has another size.
     pub fn resized(&self, nsid: u32) -> Result<(), InventoryError> {
         let state = self.state();

@@ -17,7 +17,8 @@ pub struct NamespaceOptions {
     pub reservation_capabilities: u8,
 }
 
-/// A disk as hosts see it. The namespace, its identifier and its identity belong together for as long as it exists.
+/// A disk as hosts see it. The namespace, its identifier and its identity belong together for as long as it exists; the disk behind them may become
+/// another with the same content.
 pub struct Namespace {
     nsid: u32,
     uuid: [u8; 16],
@@ -29,6 +30,12 @@ pub struct Namespace {
 impl Namespace {
     pub(super) fn new(nsid: u32, disk: Arc<Disk>, options: &NamespaceOptions) -> Arc<Self> {
         let NamespaceOptions { uuid, shared, reservation_capabilities, .. } = *options;
+        Arc::new(Self { nsid, uuid, shared, reservation_capabilities, disk })
+    }
+
+    /// The same namespace with another disk behind it.
+    pub(super) fn on(&self, disk: Arc<Disk>) -> Arc<Self> {
+        let Self { nsid, uuid, shared, reservation_capabilities, .. } = *self;
         Arc::new(Self { nsid, uuid, shared, reservation_capabilities, disk })
     }
 
