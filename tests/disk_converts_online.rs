@@ -180,10 +180,10 @@ fn expect(address: SocketAddr, written: &Written) {
     }
 }
 
-/// Where in a file the marker is.
+/// Where in a pool's file the marker is: blocks lie there as they are.
 fn marker_in(target: &Target, file: &str) -> Option<usize> {
     let bytes = std::fs::read(target.dir.path().join(file)).expect("read");
-    bytes.windows(MARKER.len()).position(|window| window == MARKER)
+    Some(bytes.chunks(BLOCK).position(|block| block.starts_with(MARKER))? * BLOCK)
 }
 
 fn status(target: &Target) -> Value {
@@ -329,6 +329,25 @@ fn a_copy_that_differs_is_found_and_given_up() {
     target.done(&["disk", "convert-cancel", "e"]);
     assert_eq!(snapshots(&target), 0);
     assert!(target.refused(&["disk", "show", "e"]).contains("no disk e"));
+    target.stop();
+}
+
+#[test]
+fn a_disk_with_reservations_is_not_switched() {
+    let target = Target::start_in(folder(), &two_pools("none", ""));
+    let mut queue = Queue::connect(address(&target));
+    let mut register = nvme_client::command(op::RESERVATION_REGISTER, 1);
+    // Register, whatever key there was (IEKEY).
+    register.cdw10 = (1 << 3).into();
+    let keys = [0u64.to_le_bytes(), 1u64.to_le_bytes()].concat();
+    assert!(queue.io.run(register, &keys).status.is_success());
+    let args = ["disk", "convert", "d", "e", "--encryption", "kms", "--switch"];
+    let refused = target.refused(&args);
+    assert!(refused.contains("registered with a reservation"), "{refused}");
+    // Unregister.
+    register.cdw10 = (1 << 3 | 1).into();
+    assert!(queue.io.run(register, &keys).status.is_success());
+    assert!(target.done(&args).contains("switched"));
     target.stop();
 }
 

@@ -79,8 +79,8 @@ fn wait(client: &mut Client, mut report: ConversionReport) -> Result<ConversionR
                 std::thread::sleep(INTERVAL);
                 let answer = client.call("disk.convert_status", json!({"name": name}))?;
                 let now: ConversionReport = serde_json::from_value(answer)?;
-                if now.bytes_total > 0 {
-                    percent.set((now.bytes_done * 100 / now.bytes_total) as usize);
+                if let Some(done) = (now.bytes_done * 100).checked_div(now.bytes_total) {
+                    percent.set(done as usize);
                 }
                 if now.ended || now.phase != phase || now.round != round {
                     return Ok::<_, Box<dyn std::error::Error>>(now);

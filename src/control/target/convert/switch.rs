@@ -40,7 +40,7 @@ impl Target {
         let registrants = self.server_of(source).map_or(0, |server| server.registrants(source));
         if registrants > 0 {
             let what = format!(
-                "{registrants} hosts have registered reservations on disk {source}, which do not go along: let them unregister first"
+                "hosts have registered with a reservation of disk {source} ({registrants} of them), which does not go along: let them unregister first"
             );
             return Err(Refusal::new(Kind::InUse, what));
         }
