@@ -46,6 +46,27 @@ fn block(records: &[Record]) -> [u8; PAGE] {
     bytes
 }
 
+#[test]
+fn records_of_one_change_stand_in_one_block_or_in_none() {
+    let volume = VolumeId(7);
+    let resize = |size| Record::Resize { volume, size };
+    let attributes = |len| Record::SetAttributes { volume, attributes: vec![1; len] };
+    let mut before = vec![Record::Create(Box::new(testing::volume(7, "data"))); 3];
+    // What is left then has room for one of the two.
+    let rest = PAGE - HEADER - 3 * (FRAME + RECORD) - (FRAME + 512) - FRAME;
+    before.extend([attributes(512), attributes(rest - (FRAME + 8))]);
+    let mut bytes = [0xff; PAGE];
+    let mut writer = BlockWriter::new(&mut bytes, STAMP);
+    assert!(before.iter().all(|record| writer.push(record)));
+    assert!(!writer.push_together(&[resize(512), resize(1 << 20)]));
+    writer.finish();
+    assert_eq!(bytes, block(&before));
+    let mut writer = BlockWriter::new(&mut bytes, STAMP);
+    assert!(writer.push_together(&[resize(512), resize(1 << 20)]));
+    writer.finish();
+    assert_eq!(bytes, block(&[resize(512), resize(1 << 20)]));
+}
+
 fn read(bytes: &[u8]) -> Option<Records<'_>> {
     read_block(bytes, STAMP.pool, STAMP.epoch, STAMP.sequence)
 }

@@ -403,8 +403,9 @@ impl<'a> Converting<'a> {
     }
 
     fn is_source_seen(&self) -> bool {
-        let state = self.target.state();
-        state.config.disk(&self.job.wanted.source).is_ok_and(|disk| !disk.attached_to.is_empty())
+        let source = &self.job.wanted.source;
+        let is_attached = self.target.state().config.disk(source).is_ok_and(|disk| !disk.attached_to.is_empty());
+        is_attached || self.target.hold_clients(source).is_err()
     }
 
     /// The last round of a disk that nobody has.
