@@ -99,7 +99,7 @@ pub struct Pool {
     dirty: AtomicBool,
     pub(super) volumes: RwLock<BTreeMap<VolumeId, Arc<Volume>>>,
     pub(super) lineages: Lineages,
-    /// Clusters that were let go and are not free yet, and leaves that are still to be taken apart.
+    /// References to clusters that were let go and count still, and leaves that are still to be taken apart.
     pub(super) waiting: AtomicU64,
     /// Pages of nodes that are gone.
     pub(super) dropped_pages: SegQueue<PageNumber>,
@@ -120,8 +120,9 @@ impl Ledger for Pool {
         self.space.share(cluster);
     }
 
-    fn let_go(&self, cluster: ClusterId) -> bool {
-        self.space.let_go(cluster)
+    fn let_go(&self, _cluster: ClusterId) -> bool {
+        // It counts as long as a power cut may bring it back: see `Quarantine`.
+        true
     }
 
     fn admit(&self, nodes: u32) -> bool {

@@ -131,15 +131,9 @@ impl Seat {
         self.pool.cycles.ask().await
     }
 
-    /// A cluster to which a word led until now, and which others may hold, is let go.
+    /// A cluster to which a word led until now, and which others may hold, is let go; or one that was taken, and into which something may have been
+    /// written.
     pub(super) fn let_go(&self, cluster: ClusterId) {
-        if self.pool.space.let_go(cluster) {
-            self.keep_cluster(cluster);
-        }
-    }
-
-    /// A cluster that was taken, and into which something may have been written, is let go.
-    fn keep_cluster(&self, cluster: ClusterId) {
         self.pool.waiting.fetch_add(1, Ordering::SeqCst);
         self.quarantine.borrow_mut().push(cluster, self.pool.cycles.next());
         self.pool.tidy_soon();
@@ -151,7 +145,7 @@ impl Seat {
             return;
         }
         for cluster in remains.clusters.drain(..) {
-            self.keep_cluster(cluster);
+            self.let_go(cluster);
         }
         if !remains.is_empty() {
             self.nodes.borrow_mut().push_back((self.pool.cycles.next(), remains));

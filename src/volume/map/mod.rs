@@ -26,7 +26,7 @@ pub use word::{Blocks, Word};
 pub trait Ledger {
     /// One reference more to a cluster that has one.
     fn share(&self, cluster: ClusterId);
-    /// One fewer; whether that was the last.
+    /// One fewer, after a while: whether the caller has to keep it until then.
     fn let_go(&self, cluster: ClusterId) -> bool;
     /// So many nodes are about to be made; false if there would be no space to store them.
     fn admit(&self, nodes: u32) -> bool;

@@ -6,7 +6,7 @@ use super::{ClusterId, Ledger};
 /// What was let go.
 #[derive(Default)]
 pub struct Remains {
-    /// Clusters without a reference.
+    /// Clusters to which a reference is gone.
     pub clusters: Vec<ClusterId>,
     /// Leaves to which no edge leads.
     pub leaves: Vec<Dead<Leaf>>,

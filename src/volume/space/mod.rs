@@ -233,6 +233,13 @@ impl Space {
         is_first
     }
 
+    /// One reference fewer, of a cluster that may be taken again if that was the last one.
+    pub fn release(&self, cluster: ClusterId) {
+        if self.let_go(cluster) {
+            self.free(cluster);
+        }
+    }
+
     /// A cluster that was let go may be taken again.
     pub fn free(&self, cluster: ClusterId) {
         match self.place(cluster) {

@@ -1,5 +1,6 @@
-//! Clusters that were let go and may be taken again only after a cycle: one commit, so that no journal still names them, and one grace period,
-//! so that no command in flight still touches them.
+//! References to clusters that were let go. They count until a cycle is over: one commit, so that no journal still has them, and one grace period, so
+//! that no command in flight still touches the clusters. Only then is a cluster free, if that was the last reference, or somebody's
+//! alone, who may write to it in place: until then a power cut would show what they write to whom the reference belonged.
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ use crate::volume::units::ClusterId;
 /// Room that is kept when the list has been longer for once, as after the deletion of a volume.
 const ROOM: usize = 4096;
 
-/// One reactor's clusters that wait, first come, first free.
+/// One reactor's references that wait, first come, first gone.
 #[derive(Default)]
 pub struct Quarantine {
     clusters: VecDeque<ClusterId>,
@@ -23,7 +24,7 @@ impl Quarantine {
         Self { clusters: VecDeque::with_capacity(ROOM), cycles: VecDeque::with_capacity(16) }
     }
 
-    /// A cluster may be taken again once `cycle` is done. One that comes later never waits for less.
+    /// A reference is gone once `cycle` is done. One that comes later never waits for less.
     pub fn push(&mut self, cluster: ClusterId, cycle: u64) {
         self.clusters.push_back(cluster);
         match self.cycles.back_mut() {
@@ -32,7 +33,7 @@ impl Quarantine {
         }
     }
 
-    /// All cycles up to `done` are done: frees up to `most` clusters that waited for these, and says how many.
+    /// All cycles up to `done` are done: takes back up to `most` references that waited for these, and says how many.
     pub fn release(&mut self, done: u64, most: usize, space: &Space) -> usize {
         let mut freed = 0;
         while let Some((cycle, count)) = self.cycles.front_mut() {
@@ -40,7 +41,7 @@ impl Quarantine {
                 break;
             }
             let now = (*count).min(most - freed);
-            self.clusters.drain(..now).for_each(|cluster| space.free(cluster));
+            self.clusters.drain(..now).for_each(|cluster| space.release(cluster));
             freed += now;
             *count -= now;
             if *count == 0 {
@@ -53,12 +54,12 @@ impl Quarantine {
         freed
     }
 
-    /// Whether a cluster waits for a cycle up to `done`.
+    /// Whether a reference waits for a cycle up to `done`.
     pub fn has_ripe(&self, done: u64) -> bool {
         self.cycles.front().is_some_and(|(cycle, _)| *cycle <= done)
     }
 
-    /// How many clusters wait.
+    /// How many wait.
     pub fn len(&self) -> usize {
         self.clusters.len()
     }
@@ -80,7 +81,6 @@ mod tests {
         space.take(10, &mut from, &mut taken);
         let mut quarantine = Quarantine::new();
         for (cluster, cycle) in taken.iter().zip([3, 3, 4, 4, 4, 2, 7, 7, 7, 7]) {
-            assert!(space.let_go(*cluster));
             quarantine.push(*cluster, cycle);
         }
         assert_eq!(quarantine.release(2, usize::MAX, &space), 0);
@@ -93,5 +93,22 @@ mod tests {
         assert_eq!(quarantine.len(), 4);
         assert_eq!(quarantine.release(u64::MAX, usize::MAX, &space), 4);
         assert!(quarantine.is_empty() && space.used_clusters() == 0 && space.mistakes() == 0);
+    }
+
+    #[test]
+    fn nobody_has_a_cluster_alone_before_the_cycle_of_another_reference_is_over() {
+        let space = Space::new(100);
+        let (mut taken, mut from) = (Vec::new(), ClusterId(0));
+        space.take(1, &mut from, &mut taken);
+        let cluster = taken[0];
+        space.share(cluster);
+        let mut quarantine = Quarantine::new();
+        quarantine.push(cluster, 3);
+        assert!(!space.is_exclusive(cluster));
+        assert_eq!(quarantine.release(3, usize::MAX, &space), 1);
+        assert!(space.is_exclusive(cluster));
+        quarantine.push(cluster, 4);
+        assert_eq!(quarantine.release(4, usize::MAX, &space), 1);
+        assert!(space.used_clusters() == 0 && space.mistakes() == 0);
     }
 }
