@@ -164,7 +164,7 @@ fn listen_to(host: &mut Host, mut open: u64) -> (u64, u64) {
 #[test]
 fn a_disk_is_detached_although_commands_wait_for_its_limits() {
     let disk = disk();
-    let target = NvmeTarget::start(dir(), 2, &[disk.clone()], "");
+    let target = NvmeTarget::start(dir(), 2, std::slice::from_ref(&disk), "");
     let (admin, mut host) = target.both("a", Digests::NONE);
     disk.set_limits(slow());
     send_many(&mut host);
@@ -180,7 +180,7 @@ fn a_disk_is_detached_although_commands_wait_for_its_limits() {
 #[test]
 fn a_connection_ends_although_commands_wait_for_limits() {
     let disk = disk();
-    let target = NvmeTarget::start(dir(), 2, &[disk.clone()], "");
+    let target = NvmeTarget::start(dir(), 2, std::slice::from_ref(&disk), "");
     disk.set_limits(slow());
     let (admin, mut host) = target.both("a", Digests::NONE);
     send_many(&mut host);
@@ -192,7 +192,7 @@ fn a_connection_ends_although_commands_wait_for_limits() {
 #[test]
 fn a_server_stops_in_order_although_commands_wait_for_limits() {
     let disk = disk();
-    let target = NvmeTarget::start(dir(), 2, &[disk.clone()], "");
+    let target = NvmeTarget::start(dir(), 2, std::slice::from_ref(&disk), "");
     let (admin, mut host) = target.both("a", Digests::NONE);
     disk.set_limits(slow());
     for n in 0..MANY {
@@ -206,7 +206,7 @@ fn a_server_stops_in_order_although_commands_wait_for_limits() {
 #[test]
 fn hosts_over_nvme_share_whatever_their_queues() {
     let disk = disk();
-    let target = NvmeTarget::start(dir(), 2, &[disk.clone()], "");
+    let target = NvmeTarget::start(dir(), 2, std::slice::from_ref(&disk), "");
     disk.set_limits(Some(Limits { iops: 1000, ..Limits::default() }));
     let (_many, controller) = target.admin("a", Digests::NONE);
     let mut queues: Vec<_> = (1..=4).map(|queue| ("a", target.io("a", controller, queue, Digests::NONE, 4))).collect();
@@ -242,7 +242,7 @@ fn hosts_over_nvme_share_whatever_their_queues() {
 #[test]
 fn nbd_clients_wait_for_limits_and_end_in_time() {
     let disk = disk();
-    let target = Target::start(dir(), 1, &[disk.clone()], "");
+    let target = Target::start(dir(), 1, std::slice::from_ref(&disk), "");
     disk.set_limits(Some(Limits { iops: 20, ..Limits::default() }));
     let mut client = Client::silent(&target.socket()).greet().go("x", true);
     let data = engine::bytes_of(1, 300 << 10);

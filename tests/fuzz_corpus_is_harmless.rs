@@ -56,6 +56,23 @@ fn answers_of_a_kmip_server_harm_nothing() {
 }
 
 #[test]
+fn requests_to_the_cloud_api_harm_nothing() {
+    use strongroom::cloud::http::fuzzing::{claim, parameters};
+    for (target, entry) in [("cloud_parameters", parameters as fn(&[u8]) -> bool), ("cloud_claim", claim)] {
+        for (path, bytes) in files(target) {
+            println!("{}", path.display());
+            assert!(entry(&bytes), "a seed is something that can be read");
+            for len in 0..bytes.len() {
+                entry(&bytes[..len]);
+                let mut wrong = bytes.clone();
+                wrong[len] ^= 1 << (len % 8);
+                entry(&wrong);
+            }
+        }
+    }
+}
+
+#[test]
 fn conversations_harm_nothing() {
     let playground = Playground::new();
     for (path, bytes) in files("connection") {

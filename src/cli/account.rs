@@ -7,6 +7,7 @@ use crate::control::target::{AccountReport, Changed};
 
 use super::Outcome;
 use super::client::Ask;
+use super::cloud::Operation;
 use super::table::{Align, Table};
 
 #[derive(Args)]
@@ -21,8 +22,13 @@ pub(super) struct AccountArgs {
 enum AccountCommand {
     /// List accounts with their hosts and disks
     List,
-    /// Add an account, until the target stops
+    /// Add an account: in the cloud for good, without one until the target stops
     Add {
+        /// Its name
+        name: String,
+    },
+    /// Open the KMS for an account of the cloud, without which it has no encrypted disks
+    OpenKms {
         /// Its name
         name: String,
     },
@@ -31,6 +37,10 @@ enum AccountCommand {
 pub(super) fn run(args: &AccountArgs) -> Outcome {
     match &args.command {
         AccountCommand::List => args.ask.print("account.list", json!({}), list),
+        AccountCommand::OpenKms { name } => {
+            let open = Operation { product: "kms", action: "OpenKmsService", account: Some(name), params: Vec::new() };
+            open.done(&args.ask, format!("the KMS is open for account {name}"))
+        }
         AccountCommand::Add { name } => {
             args.ask.print("account.add", json!({"name": name}), |changed: Changed<AccountReport>| {
                 super::changed(&format!("account {} added", changed.now.name), &changed.note)

@@ -5,13 +5,16 @@
 //! Exit codes: 0 = done; 1 = failed or refused, with the reason on standard error; 2 = the command line is wrong; 3 = a pool could not be
 //! checked; 130 = interrupted at once.
 
+mod access_key;
 mod account;
 mod audit;
 mod bench;
 mod client;
+mod cloud;
 mod disk;
 mod export;
 mod host;
+mod instance;
 mod key;
 mod key_store;
 mod kms;
@@ -54,6 +57,12 @@ enum Command {
     Host(host::HostArgs),
     /// List and add accounts
     Account(account::AccountArgs),
+    /// Make, list, disable and remove the access keys by which an account's requests to the cloud API are signed
+    AccessKey(access_key::AccessKeyArgs),
+    /// List, make, start, stop and delete instances, which use disks of the cloud
+    Instance(instance::InstanceArgs),
+    /// Carry out any operation of the cloud API for an account
+    Cloud(cloud::CloudArgs),
     /// List, rotate, disable, destroy and save the master keys that wrap the keys of disks
     Key(key::KeyArgs),
     /// Show how the KMS is that keeps them
@@ -83,6 +92,9 @@ pub fn main() -> ExitCode {
         Command::Pool(args) => pool::run(&args),
         Command::Host(args) => host::run(&args),
         Command::Account(args) => account::run(&args),
+        Command::AccessKey(args) => access_key::run(&args),
+        Command::Instance(args) => instance::run(&args),
+        Command::Cloud(args) => cloud::run(&args),
         Command::Key(args) => key::run(&args),
         Command::Kms(args) => kms::run(&args),
         Command::Audit(args) => audit::run(&args),

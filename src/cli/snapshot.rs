@@ -9,7 +9,7 @@ use crate::control::target::{Changed, DiffReport, DiskReport, Removed, SnapshotR
 
 use super::client::{Ask, say};
 use super::table::{Align, Table, bytes, date, printable};
-use super::{Outcome, disk};
+use super::{Outcome, cloud, disk};
 
 #[derive(Args)]
 pub(super) struct SnapshotArgs {
@@ -25,17 +25,20 @@ enum SnapshotCommand {
     Create {
         /// The disk
         disk: String,
-        /// The snapshot's name; DISK@NAME from then on
-        name: String,
+        /// The snapshot's name; DISK@NAME from then on. The cloud gives its snapshots identifiers, and they need no name
+        name: Option<String>,
     },
     /// List snapshots, the oldest first
     List {
         /// Only those of this disk
         disk: Option<String>,
+        /// Only those that this account has in the cloud, as the cloud has them
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
     },
     /// Delete a snapshot; disks made from it keep their content
     Delete {
-        /// The snapshot: DISK@NAME
+        /// The snapshot: DISK@NAME, or s-… of the cloud
         name: String,
         /// The pool; needed if several have a snapshot of this name
         #[arg(long)]
@@ -47,7 +50,7 @@ enum SnapshotCommand {
     Rollback {
         /// The disk
         disk: String,
-        /// The snapshot's name, without the disk's
+        /// The snapshot's name, without the disk's; s-… of the cloud
         snapshot: String,
     },
     /// List the ranges of a disk or snapshot that differ from an earlier snapshot, for incremental backup
@@ -64,16 +67,25 @@ enum SnapshotCommand {
 pub(super) fn run(args: &SnapshotArgs) -> Outcome {
     let ask = &args.ask;
     match &args.command {
+        SnapshotCommand::Create { disk, name } if cloud::disk::is_one(disk) => {
+            cloud::snapshot::create(ask, disk, name.as_deref())
+        }
+        SnapshotCommand::Create { name: None, .. } => Err("a snapshot needs a name".into()),
         SnapshotCommand::Create { disk, name } => {
             ask.print("snapshot.create", json!({"disk": disk, "name": name}), |snapshot: SnapshotReport| {
                 printable(&format!("snapshot {} created: {}", snapshot.name, bytes(snapshot.size_bytes))) + "\n"
             })
         }
-        SnapshotCommand::List { disk } => ask.print("snapshot.list", json!({"disk": disk}), list),
+        SnapshotCommand::List { disk, account: Some(account) } => cloud::snapshot::list(ask, account, disk.as_deref()),
+        SnapshotCommand::List { disk, account: None } => ask.print("snapshot.list", json!({"disk": disk}), list),
+        SnapshotCommand::Delete { name, .. } if cloud::snapshot::is_one(name) => cloud::snapshot::delete(ask, name),
         SnapshotCommand::Delete { name, pool } => {
             ask.print("snapshot.delete", json!({"name": name, "pool": pool}), |gone: Removed| {
                 printable(&format!("snapshot {} deleted", gone.removed)) + "\n"
             })
+        }
+        SnapshotCommand::Rollback { disk, snapshot } if cloud::snapshot::is_one(snapshot) => {
+            cloud::snapshot::rollback(ask, disk, snapshot)
         }
         SnapshotCommand::Rollback { disk, snapshot } => {
             let what = format!("rolled back to {snapshot}");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::kms::audit::Date;
+use crate::time::Date;
 
 /// A table under its head line.
 pub(super) struct Table {

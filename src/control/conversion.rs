@@ -126,6 +126,26 @@ pub(super) fn refuse_part_of(volume: &Volume) -> Result<(), ConfigError> {
     }
 }
 
+/// Makes whole what a switch has left when its process ended: the destination is no part of a conversion any more, and its rounds' snapshots are
+/// gone. False if the source does not say that its hosts were switched.
+pub(super) fn finish_switch(pool: &Pool, source: &str, destination: &str) -> Result<bool, ConfigError> {
+    let (old, new) = (pool.volume(source)?, pool.volume(destination)?);
+    if !matches!(note_of(&old), Some(Note::Switched { to }) if to == destination) {
+        return Ok(false);
+    }
+    // It was whole before the source said so.
+    if matches!(note_of(&new), Some(Note::Destination(filling)) if filling.source == old.id()) {
+        set_note(pool, &new, None)?;
+    }
+    let rounds = format!("{source}@convert-");
+    for snapshot in pool.volumes().iter().filter(|volume| volume.name.starts_with(&rounds)) {
+        if let Err(e) = pool.delete(&snapshot.name) {
+            tracing::warn!("snapshot {} of a conversion is left: {e}", snapshot.name);
+        }
+    }
+    Ok(true)
+}
+
 /// The volume of this name in a pool, if there is one.
 pub(super) fn volume_if_any(pool: &Pool, name: &str) -> Result<Option<std::sync::Arc<Volume>>, PoolError> {
     match pool.volume(name) {

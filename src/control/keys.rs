@@ -54,18 +54,14 @@ impl Keys {
         Ok(kms)
     }
 
-    /// The key of a disk that is being made, if a KMS keeps it; wrapped by that key of its account, or by the service key.
-    pub(super) fn for_new(
-        &self,
-        disk: &DiskConfig,
-        cmk: Option<&CmkId>,
-        actor: Actor,
-    ) -> Result<Option<NewKey>, ConfigError> {
+    /// The key of a disk that is being made, if a KMS keeps it; wrapped by the key of its account that it names, or by the service key.
+    pub(super) fn for_new(&self, disk: &DiskConfig, actor: Actor) -> Result<Option<NewKey>, ConfigError> {
         if !is_kept(disk) {
             return Ok(None);
         }
         let kms = self.kms()?;
-        let made = kms.new_disk_key(call(disk, actor, Operation::CreateDisk), cmk);
+        let cmk = disk.master_key.clone().map(CmkId);
+        let made = kms.new_disk_key(call(disk, actor, Operation::CreateDisk), cmk.as_ref());
         made.map(Some).map_err(ConfigError::of_key(&disk.name))
     }
 

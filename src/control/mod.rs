@@ -1,5 +1,6 @@
 //! What runs beside the reactors and never on their cores: configuration, the life of the process, hardening, and the operators' RPC.
 
+mod cloud;
 pub mod config;
 mod conversion;
 mod hardening;

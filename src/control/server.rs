@@ -22,6 +22,7 @@ use crate::export::stream::ListenError;
 use crate::memory::{SecretMemory, swap_areas};
 use crate::reactor::{ReactorError, ReactorThread, Remote, StartReport};
 
+use super::cloud::{CloudError, Ledger, RunningCloud};
 use super::config::{Config, ConfigError};
 use super::hardening::forbid_dumps;
 use super::log::LogFilter;
@@ -61,6 +62,9 @@ pub enum ServeError {
     /// The control socket cannot be had.
     #[error("control: {0}")]
     Control(ListenError),
+    /// The cloud's API cannot be served.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
     /// A thread cannot be had.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -79,17 +83,22 @@ pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
     if config.nvme_tcp.is_none() && config.nbd.as_ref().is_none_or(|nbd| nbd.exports.is_empty()) {
         return Err(ServeError::NothingToServe);
     }
+    let mut config = config.clone();
+    let cloud = Ledger::open(&mut config)?;
     let signals = listen_for_signals()?;
     forbid_dumps().map_err(ServeError::Dumps)?;
     warn_of_swap();
 
-    try_unused_devices(config)?;
+    try_unused_devices(&config)?;
     let cores = config.cores()?;
     let reactors: Vec<ReactorThread> =
         cores.iter().map(|&core| ReactorThread::start(core, &config.reactor)).collect::<Result<_, _>>()?;
-    let storage = Arc::new(Storage::new(config, reactors[0].remote())?);
-    storage.open_pools(config);
-    let served = serve_until_stopped(config, &storage, &reactors, log, &signals);
+    let storage = Arc::new(Storage::new(&config, reactors[0].remote())?);
+    storage.open_pools(&config);
+    if let Some(cloud) = &cloud {
+        cloud.follow_switches(&mut config, &storage);
+    }
+    let served = serve_until_stopped(&config, cloud, &storage, &reactors, log, &signals);
     if matches!(served, Err(ServeError::NotDrained(_))) {
         return served;
     }
@@ -119,6 +128,7 @@ fn warn_of_swap() {
 /// Opens disks and exports on what is open already, and closes them again when a signal comes.
 fn serve_until_stopped(
     config: &Config,
+    cloud: Option<Ledger>,
     storage: &Arc<Storage>,
     reactors: &[ReactorThread],
     log: LogFilter,
@@ -128,12 +138,13 @@ fn serve_until_stopped(
     let disks = Disks::open_all(config, storage)?;
     let lines = describe(reactors, storage, &disks, config);
     let target = Arc::new(Target::start(config, storage.clone(), disks, reactors, log)?);
+    let cloud = cloud.map(|cloud| cloud.start(target.clone(), config)).transpose()?;
     let socket = config.control.as_ref().map(|control| ControlSocket::start(&control.socket, target.clone()));
     let socket = socket.transpose().map_err(ServeError::Control)?;
     let watch = KeyWatch::start(target.clone())?;
     let converter = Converter::start(target.clone())?;
 
-    report(lines, &target, config);
+    report(lines, &target, cloud.as_ref(), config);
     notify(&[sd_notify::NotifyState::Ready]);
     wait_for_stop(signals, &remotes);
     notify(&[sd_notify::NotifyState::Stopping]);
@@ -142,6 +153,9 @@ fn serve_until_stopped(
     drop(socket);
     drop(watch);
     drop(converter);
+    if !cloud.is_none_or(RunningCloud::stop) {
+        return Err(ServeError::NotDrained(DRAIN_LIMIT));
+    }
     let target = Arc::into_inner(target).expect("the control threads have ended");
     info!("draining {} connections", target.connections());
     if !target.stop(DRAIN_LIMIT) {
@@ -236,7 +250,7 @@ fn describe(reactors: &[ReactorThread], storage: &Storage, disks: &Disks, config
 }
 
 /// What an operator wants to know before the load comes.
-fn report(mut lines: Vec<String>, target: &Target, config: &Config) {
+fn report(mut lines: Vec<String>, target: &Target, cloud: Option<&RunningCloud>, config: &Config) {
     if let Some(server) = target.nvme_tcp() {
         lines.extend(server.addresses().iter().map(|address| format!("  nvme_tcp listens on {address}")));
         for subsystem in server.subsystems().subsystems() {
@@ -251,6 +265,7 @@ fn report(mut lines: Vec<String>, target: &Target, config: &Config) {
         let offline = if target.is_offline(&export.disk) { ", OFFLINE" } else { "" };
         lines.push(format!("  nbd export {:?}: disk {}, {mode}{offline}", export.name, export.disk));
     }
+    lines.extend(cloud.into_iter().flat_map(RunningCloud::describe));
     if let Some(control) = &config.control {
         lines.push(format!("  control listens on unix:{}", control.socket.display()));
     }

@@ -4,13 +4,14 @@
 //! opened is kept as offline, with the reason; its disks are then offline too, and everything else goes on.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use crate::crypto::xts::{Kernel, XtsKeyBytes};
-use crate::device::{DeviceError, SharedDevice, Size};
+use crate::device::{DeviceConfig, DeviceError, SharedDevice, Size};
 use crate::disk::{Disk, DiskAttributes, DiskConfig};
 use crate::kms::audit::{Actor, Operation};
 use crate::memory::Secret;
@@ -123,7 +124,9 @@ impl Storage {
         let Some(pool) = &disk.pool else {
             let device = config.devices.iter().find(|device| Some(&device.name) == disk.device.as_ref());
             let device = SharedDevice::open(device.expect("checked when it was read"))?;
-            return Ok(Disk::open(&disk, Arc::new(device), self.kernel)?);
+            let opened = Disk::open(&disk, Arc::new(device), self.kernel)?;
+            opened.set_limits(disk.limits);
+            return Ok(opened);
         };
         let pool = self.pool(pool)?.pool;
         let made = self.make_if_missing(&pool, &disk, actor)?;
@@ -155,6 +158,21 @@ impl Storage {
         let disk = config.complete(name)?;
         let pool = self.pool(disk.pool.as_deref().expect("asked for disks in pools only"))?.pool;
         Ok((disk, pool))
+    }
+
+    /// A plain volume or snapshot, to be read.
+    pub(super) fn open_plain(&self, pool: &str, name: &str) -> Result<Arc<Disk>, ConfigError> {
+        let volume = self.pool(pool)?.pool.volume(name)?;
+        let disk = DiskConfig { pool: Some(pool.to_owned()), ..DiskConfig::plain(name) };
+        Ok(Disk::open_volume(&disk, volume, self.kernel, None)?)
+    }
+
+    /// A plain disk on a file that is made.
+    pub(super) fn open_new_file(&self, path: &Path, bytes: u64) -> Result<Arc<Disk>, ConfigError> {
+        let name = path.display().to_string();
+        let device = DeviceConfig::new_file(&name, path, bytes);
+        let disk = DiskConfig { device: Some(name.clone()), ..DiskConfig::plain(&name) };
+        Ok(Disk::open(&disk, Arc::new(SharedDevice::open(&device)?), self.kernel)?)
     }
 
     /// Makes the volume of a disk in a pool if there is none, and leaves the disk closed.
@@ -199,7 +217,7 @@ impl Storage {
                 disk.name
             )));
         };
-        let (key, wrapped) = match self.keys.for_new(disk, None, actor)? {
+        let (key, wrapped) = match self.keys.for_new(disk, actor)? {
             Some(new) => {
                 let wrapped = new.wrapped.encode().map_err(|e| ConfigError::of_key(&disk.name)(e.into()))?;
                 (Some(new.xts), Some(wrapped))
@@ -232,6 +250,7 @@ impl Storage {
             None => self.keys.of(disk, &volume, actor, Operation::Attach)?,
         };
         let opened = Disk::open_volume(disk, volume, self.kernel, key)?;
+        opened.set_limits(disk.limits);
         match disk.size {
             Some(Size(wanted)) if wanted > opened.size() => Err(ConfigError::Wrong(format!(
                 "disk {}: its volume has {} bytes, and the configuration says {wanted}; the volume's size counts: put it there, and \

@@ -91,6 +91,21 @@ pub struct DeviceConfig {
     pub layers: Vec<LayerConfig>,
 }
 
+impl DeviceConfig {
+    /// A file that is made.
+    pub fn new_file(name: &str, path: &Path, bytes: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: DeviceKind::File,
+            path: Some(path.to_owned()),
+            size: Some(Size(bytes)),
+            create: true,
+            hugepages: HugePages::default(),
+            layers: Vec::new(),
+        }
+    }
+}
+
 /// The kinds of devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

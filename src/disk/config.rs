@@ -15,6 +15,7 @@ use crate::memory::Secret;
 
 use super::DiskError;
 use super::key_file::read_key_file;
+use super::qos::Limits;
 
 /// A disk in the configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +42,9 @@ pub struct DiskConfig {
     /// from a snapshot has the key of the snapshot's disk, if that one is configured too.
     #[serde(default)]
     pub encryption: Option<Encryption>,
+    /// The master key of its account that wraps its key when it is made, if a KMS keeps it; the account's service key, if it is left out.
+    #[serde(default)]
+    pub master_key: Option<String>,
     /// Whose disk it is. Only a disk with an account can be attached to hosts.
     #[serde(default)]
     pub account: Option<String>,
@@ -56,9 +60,36 @@ pub struct DiskConfig {
     /// The identity that hosts know the disk by, for ever; derived from its names, if it is left out.
     #[serde(default)]
     pub uuid: Option<Uuid>,
+    /// How fast it may be; as fast as it can, if it is left out.
+    #[serde(default)]
+    pub limits: Option<Limits>,
+    /// It belongs to the cloud's API, and is changed there only.
+    #[serde(skip)]
+    pub of_cloud: bool,
 }
 
 impl DiskConfig {
+    /// A disk that is not encrypted, and nothing else that can be left out.
+    pub fn plain(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            device: None,
+            pool: None,
+            size: None,
+            from_snapshot: None,
+            sector_size: None,
+            encryption: Some(Encryption::None),
+            master_key: None,
+            account: None,
+            shared: false,
+            attached_to: Vec::new(),
+            nsid: None,
+            uuid: None,
+            limits: None,
+            of_cloud: false,
+        }
+    }
+
     /// Bytes in a sector, or what a disk has that does not say.
     pub fn sector(&self) -> SectorSize {
         self.sector_size.unwrap_or(SectorSize::B4096)
@@ -87,22 +118,26 @@ impl DiskConfig {
         }
     }
 
-    /// The disk's UUID in a region: the one it was given, or one that is always the same for the names of region, account and disk. That one
-    /// is a UUID of version 8 (RFC 9562 section 5.8) from the first 16 bytes of the SHA-256 of the three names, each followed by its
-    /// length as 64 bits, little endian.
+    /// The disk's UUID in a region: the one it was given, or one that is always the same for the names of region, account and disk.
     pub fn uuid_in(&self, region: &str) -> Uuid {
         if let Some(uuid) = self.uuid {
             return uuid;
         }
-        let mut hash = Sha256::new();
-        for name in [region, self.account.as_deref().unwrap_or(""), &self.name] {
-            hash.update(name.as_bytes());
-            hash.update((name.len() as u64).to_le_bytes());
-        }
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.finalize()[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+        derived_uuid(region, self.account.as_deref().unwrap_or(""), &self.name)
     }
+}
+
+/// The UUID of a disk that was given none: of version 8 (RFC 9562 section 5.8), from the first 16 bytes of the SHA-256 of the three names, each
+/// followed by its length as 64 bits, little endian.
+pub fn derived_uuid(region: &str, account: &str, disk: &str) -> Uuid {
+    let mut hash = Sha256::new();
+    for name in [region, account, disk] {
+        hash.update(name.as_bytes());
+        hash.update((name.len() as u64).to_le_bytes());
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 fn sector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SectorSize>, D::Error> {

@@ -53,7 +53,7 @@ use qos::Throttle;
 use stats::AllCounters;
 
 pub use attributes::{AttributesError, DiskAttributes};
-pub use config::{DiskConfig, Encryption, TweakUnit, XtsConfig};
+pub use config::{DiskConfig, Encryption, TweakUnit, XtsConfig, derived_uuid};
 pub use ground::Ground;
 pub use histogram::Latency;
 pub use incoming::Incoming;

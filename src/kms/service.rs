@@ -266,6 +266,11 @@ impl Kms {
         done.map(|answer| answer.value)
     }
 
+    /// The service key of an account; it is made if there is none.
+    pub fn service_key_of(&self, actor: Actor, account: &str) -> Result<Cmk, KmsError> {
+        self.service_key(actor, &self.owner(account))
+    }
+
     /// The service key of an account. That it was made is an operation of its own.
     fn service_key(&self, actor: Actor, owner: &Owner) -> Result<Cmk, KmsError> {
         let is_known = self.accounts().contains(&owner.account);

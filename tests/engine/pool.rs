@@ -16,18 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A disk in the configuration. What it stands on is given when it is opened.
 pub fn disk_config(name: &str, sector_size: SectorSize, encryption: Encryption) -> DiskConfig {
     DiskConfig {
-        name: name.to_owned(),
         device: Some("d0".to_owned()),
-        pool: None,
-        size: None,
-        from_snapshot: None,
         sector_size: Some(sector_size),
         encryption: Some(encryption),
-        account: None,
-        shared: false,
-        attached_to: Vec::new(),
-        nsid: None,
-        uuid: None,
+        ..DiskConfig::plain(name)
     }
 }
 

@@ -7,6 +7,9 @@ use clap::Args;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::cli::Outcome;
+use crate::cli::client::Ask;
+use crate::cli::cloud::disk::CloudDiskArgs;
 use crate::device::Size;
 
 #[derive(Args)]
@@ -36,11 +39,14 @@ pub(super) struct AddArgs {
 
 #[derive(Args)]
 pub(super) struct CreateArgs {
-    /// Its name, and that of its volume
-    name: String,
+    /// Its name, and that of its volume; the cloud names its disks itself
+    #[arg(requires = "pool")]
+    name: Option<String>,
     /// The pool
-    #[arg(long)]
-    pool: String,
+    #[arg(long, requires = "name", required_unless_present = "category")]
+    pool: Option<String>,
+    #[command(flatten)]
+    cloud: CloudDiskArgs,
     #[command(flatten)]
     content: ContentArgs,
     #[command(flatten)]
@@ -56,7 +62,7 @@ struct ContentArgs {
     /// Bytes, such as 20G; they take space when they are written
     #[arg(long)]
     size: Option<Size>,
-    /// Begin with the content of a snapshot: DISK@SNAPSHOT
+    /// Begin with the content of a snapshot: DISK@SNAPSHOT, or s-… of the cloud
     #[arg(long, value_name = "SNAPSHOT")]
     from_snapshot: Option<String>,
 }
@@ -78,7 +84,7 @@ struct EncryptionArgs {
 #[group(id = "encryption_of_a_volume", multiple = false)]
 struct CloneEncryptionArgs {
     /// A file with the key; with --from-snapshot, that of the snapshot's disk if left out
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["encryption", "from_snapshot"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["encryption", "from_snapshot", "category"])]
     key_file: Option<PathBuf>,
     /// kms: a key of its own, which the KMS keeps; or none: what is written is stored as it is
     #[arg(long, value_parser = ["kms", "none"])]
@@ -165,10 +171,23 @@ impl AddArgs {
 }
 
 impl CreateArgs {
+    /// Whether the cloud is to make it.
+    pub(super) fn is_for_cloud(&self) -> bool {
+        self.cloud.category.is_some()
+    }
+
+    /// Has the cloud make it.
+    pub(super) fn in_cloud(&self, ask: &Ask) -> Outcome {
+        let ContentArgs { size, from_snapshot } = &self.content;
+        let CommonArgs { account, shared, .. } = &self.common;
+        self.cloud.create(ask, account.as_deref(), *size, from_snapshot.as_deref(), *shared)
+    }
+
     /// The parameters of `disk.create`.
     pub(super) fn params(&self) -> io::Result<Value> {
         let CloneEncryptionArgs { key_file, encryption } = &self.encryption;
-        let mut disk = self.common.params(&self.name, key_file.as_ref(), encryption.as_deref())?;
+        let name = self.name.as_deref().unwrap_or_default();
+        let mut disk = self.common.params(name, key_file.as_ref(), encryption.as_deref())?;
         disk["pool"] = json!(self.pool);
         disk["size"] = json!(self.content.size.map(|Size(bytes)| bytes));
         disk["from_snapshot"] = json!(self.content.from_snapshot);

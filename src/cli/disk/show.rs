@@ -2,6 +2,7 @@
 
 use crate::cli::table::{Align, Table, bytes, date, printable};
 use crate::control::target::{DiskDetail, DiskReport};
+use crate::disk::Limits;
 
 pub(super) fn list(disks: Vec<DiskReport>) -> String {
     let mut table = Table::new(&[
@@ -35,6 +36,12 @@ pub(super) fn list(disks: Vec<DiskReport>) -> String {
     table.text_or("there are no disks")
 }
 
+fn limits_text(limits: Limits) -> String {
+    let iops = (limits.iops > 0).then(|| format!("{} IOPS", limits.iops));
+    let rate = (limits.bytes_per_second > 0).then(|| format!("{}/s", bytes(limits.bytes_per_second)));
+    iops.into_iter().chain(rate).collect::<Vec<_>>().join(", ")
+}
+
 pub(super) fn one(DiskDetail { disk, kernel, device_is, volume }: &DiskDetail) -> String {
     let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
     let kernel = kernel.as_ref().map(|kernel| format!(" (kernel {kernel})")).unwrap_or_default();
@@ -65,6 +72,9 @@ pub(super) fn one(DiskDetail { disk, kernel, device_is, volume }: &DiskDetail) -
             ("made from", or_none(volume.made_from.clone().unwrap_or_default())),
             ("created", date(volume.created_at)),
         ]);
+    }
+    if let Some(limits) = disk.limits.filter(Limits::is_any) {
+        lines.push(("limits", limits_text(limits)));
     }
     lines.extend([
         ("uuid", disk.uuid.to_string()),

@@ -5,6 +5,7 @@
 
 mod account;
 mod attachment;
+mod cloud;
 mod crypto;
 mod error;
 mod kms;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::cloud::CloudConfig;
 use crate::device::DeviceConfig;
 use crate::disk::{DiskConfig, Encryption};
 use crate::export::nbd::NbdConfig;
@@ -60,6 +62,8 @@ pub struct Config {
     pub nbd: Option<NbdConfig>,
     /// The NVMe/TCP export.
     pub nvme_tcp: Option<NvmeTcpConfig>,
+    /// The cloud's API, and what it hands out.
+    pub cloud: Option<CloudConfig>,
     /// The control socket; without it nothing can be asked or changed at run time.
     pub control: Option<ControlConfig>,
     /// The folder that relative paths are taken from.
@@ -81,6 +85,7 @@ impl Default for Config {
             disks: Vec::new(),
             nbd: None,
             nvme_tcp: None,
+            cloud: None,
             control: None,
             folder: PathBuf::new(),
         }
@@ -119,6 +124,7 @@ impl Config {
         self.disks.iter_mut().for_each(|disk| resolve_disk(disk, folder));
         self.hosts.iter_mut().for_each(|host| resolve_host(host, folder));
         self.kms.iter_mut().for_each(|kms| kms.resolve(folder));
+        self.cloud.iter_mut().for_each(|cloud| cloud.resolve(folder));
         for address in self.nbd.iter_mut().flat_map(|nbd| &mut nbd.listen) {
             if let ListenAddress::Unix(path) = address {
                 *path = folder.join(&path);
@@ -172,6 +178,7 @@ impl Config {
         unique("pool", self.pools.iter().map(|pool| pool.name.as_str()))?;
         unique("disk", self.disks.iter().map(|disk| disk.name.as_str()))?;
         self.kms.iter().try_for_each(KmsConfig::check)?;
+        cloud::check_cloud(self)?;
         pool::check_storage(self)?;
         if let Some(nbd) = &self.nbd {
             nbd.check_exports(self.disks.iter().map(|disk| disk.name.as_str()))?;

@@ -52,10 +52,60 @@ const POOL_IF_SEVERAL: Param = takes("pool", "string", "the pool; needed if seve
 const KEY: Param = needs("key", "string", "the master key; or an account, for its service key");
 const SERVICE_KEY_TOO: Param =
     takes("service_key_too", "boolean", "has to be true for a service key: all disks of its account depend on it");
+const ACCESS_KEY: Param = needs("id", "string", "the access key");
 const HOST: Param = needs("host", "string", "the host");
 
 /// All methods, in the order of their names.
 pub static METHODS: &[Method] = &[
+    Method {
+        name: "access_key.add",
+        about: "make an access key, by which requests of an account to the cloud API are signed",
+        params: &[
+            needs("account", "string", "the account"),
+            takes("id", "string", "its identifier; one is made, if left out"),
+            needs("secret", "string", "where its secret lies: file:PATH, env:NAME or credential:NAME"),
+        ],
+        result: "the access key, with where its secret lies",
+        example: r#"{"account": "acme", "secret": "file:/etc/strongroom/acme.secret"}"#,
+        changes: true,
+        run: |target, _, params| reply(target.add_access_key(take(params)?)?),
+    },
+    Method {
+        name: "access_key.disable",
+        about: "take no more requests that an access key has signed",
+        params: &[ACCESS_KEY],
+        result: "the access key",
+        example: r#"{"id": "AKEXAMPLE"}"#,
+        changes: true,
+        run: |target, _, params| reply(target.enable_access_key(&take(params)?, false)?),
+    },
+    Method {
+        name: "access_key.enable",
+        about: "take requests that an access key has signed again",
+        params: &[ACCESS_KEY],
+        result: "the access key",
+        example: r#"{"id": "AKEXAMPLE"}"#,
+        changes: true,
+        run: |target, _, params| reply(target.enable_access_key(&take(params)?, true)?),
+    },
+    Method {
+        name: "access_key.list",
+        about: "list access keys, with where their secrets lie",
+        params: &[takes("account", "string", "the account; all, if left out")],
+        result: "an array of access keys",
+        example: "{}",
+        changes: false,
+        run: |target, _, params| reply(target.access_keys(&take(params)?)?),
+    },
+    Method {
+        name: "access_key.remove",
+        about: "forget an access key; its secret stays where it lies",
+        params: &[ACCESS_KEY],
+        result: "the identifier",
+        example: r#"{"id": "AKEXAMPLE"}"#,
+        changes: true,
+        run: |target, _, params| reply(target.remove_access_key(&take(params)?)?),
+    },
     Method {
         name: "account.add",
         about: "add an account",
@@ -63,7 +113,7 @@ pub static METHODS: &[Method] = &[
         result: "the account",
         example: r#"{"name": "acme"}"#,
         changes: true,
-        run: |target, _, params| reply(target.add_account(&take(params)?)?),
+        run: |target, _, params| reply(target.new_account(&take(params)?)?),
     },
     Method {
         name: "account.list",
@@ -73,6 +123,20 @@ pub static METHODS: &[Method] = &[
         example: "{}",
         changes: false,
         run: |target, _, params| nothing(params, || reply(target.accounts())),
+    },
+    Method {
+        name: "cloud.call",
+        about: "carry out an operation of the cloud API for an account, without a signature",
+        params: &[
+            takes("account", "string", "for which account; that of what is named, or the only one, if left out"),
+            takes("product", "string", "ecs or kms; ecs, if left out"),
+            needs("action", "string", "the operation, such as CreateDisk"),
+            takes("params", "object", "its parameters, as the API has them"),
+        ],
+        result: "what the API answers",
+        example: r#"{"account": "acme", "action": "DescribeDisks", "params": {"PageSize": 50}}"#,
+        changes: true,
+        run: |target, actor, params| reply(target.cloud_call(&take(params)?, actor)?),
     },
     Method {
         name: "connection.list",
@@ -102,7 +166,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"name": "vol0", "host": "web1"}"#,
         changes: true,
-        run: |target, actor, params| reply(target.attach(&take(params)?, actor)?),
+        run: |target, actor, params| reply(target.attach(&outside(target, params)?, actor)?),
     },
     Method {
         name: "disk.conversions",
@@ -171,6 +235,8 @@ pub static METHODS: &[Method] = &[
             takes("account", "string", "whose disk it is"),
             takes("shared", "boolean", "several hosts may have it at once"),
             takes("attached_to", "array", "the hosts that see it"),
+            takes("limits", "object", "how fast it may be: {iops, bytes_per_second}; as fast as it can, if left out"),
+            takes("master_key", "string", "the key that wraps its key; its account's service key, if left out"),
             takes("nsid", "number", "the namespace identifier; the lowest free one, if left out"),
             takes("uuid", "string", "the identity that hosts know it by; derived from its names, if left out"),
         ],
@@ -186,7 +252,7 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "vol2"}"#,
         changes: true,
-        run: |target, actor, params| reply(target.delete_disk(&take(params)?, actor)?),
+        run: |target, actor, params| reply(target.delete_disk(&outside(target, params)?, actor)?),
     },
     Method {
         name: "disk.detach",
@@ -195,7 +261,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"name": "vol0", "host": "web1"}"#,
         changes: true,
-        run: |target, actor, params| reply(target.detach(&take(params)?, actor)?),
+        run: |target, actor, params| reply(target.detach(&outside(target, params)?, actor)?),
     },
     Method {
         name: "disk.list",
@@ -213,7 +279,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"name": "vol0"}"#,
         changes: true,
-        run: |target, actor, params| reply(target.reinitialise(&take(params)?, actor)?),
+        run: |target, actor, params| reply(target.reinitialise(&outside(target, params)?, actor)?),
     },
     Method {
         name: "disk.remove",
@@ -222,7 +288,7 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "scratch"}"#,
         changes: true,
-        run: |target, _, params| reply(target.remove_disk(&take(params)?)?),
+        run: |target, _, params| reply(target.remove_disk(&outside(target, params)?)?),
     },
     Method {
         name: "disk.resize",
@@ -239,7 +305,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"name": "vol0", "size": "2 GiB"}"#,
         changes: true,
-        run: |target, _, params| reply(target.resize(&take(params)?)?),
+        run: |target, _, params| reply(target.resize(&outside(target, params)?)?),
     },
     Method {
         name: "disk.show",
@@ -295,7 +361,7 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "web2"}"#,
         changes: true,
-        run: |target, _, params| reply(target.remove_host(&take(params)?)?),
+        run: |target, _, params| reply(target.remove_host(&outside(target, params)?)?),
     },
     Method {
         name: "key.backup",
@@ -470,7 +536,7 @@ pub static METHODS: &[Method] = &[
         result: "the snapshot, whose full name is disk@snapshot",
         example: r#"{"disk": "vol0", "name": "monday"}"#,
         changes: true,
-        run: |target, actor, params| reply(target.create_snapshot(&take(params)?, actor)?),
+        run: |target, actor, params| reply(target.create_snapshot(&outside(target, params)?, actor)?),
     },
     Method {
         name: "snapshot.delete",
@@ -479,7 +545,7 @@ pub static METHODS: &[Method] = &[
         result: "the name",
         example: r#"{"name": "vol0@monday"}"#,
         changes: true,
-        run: |target, actor, params| reply(target.delete_snapshot(&take(params)?, actor)?),
+        run: |target, actor, params| reply(target.delete_snapshot(&outside(target, params)?, actor)?),
     },
     Method {
         name: "snapshot.diff",
@@ -515,7 +581,7 @@ pub static METHODS: &[Method] = &[
         result: "the disk",
         example: r#"{"disk": "vol0", "snapshot": "monday"}"#,
         changes: true,
-        run: |target, actor, params| reply(target.rollback(&take(params)?, actor)?),
+        run: |target, actor, params| reply(target.rollback(&outside(target, params)?, actor)?),
     },
     Method {
         name: "stat",
@@ -545,6 +611,16 @@ pub(super) fn find(name: &str) -> Option<&'static Method> {
 fn take<P: DeserializeOwned>(params: Value) -> Result<P, Refusal> {
     serde_json::from_value(params)
         .map_err(|e| Refusal::new(Kind::InvalidParams, format!("the parameters do not fit: {e}")))
+}
+
+/// Reads parameters of a change to a disk, snapshot or host: one of the cloud's is not changed behind its back. The first of them names it; where there is
+/// a `disk`, a `name` is that of its snapshot.
+fn outside<P: DeserializeOwned>(target: &Target, params: Value) -> Result<P, Refusal> {
+    let first = params.get("disk").or_else(|| params.get("name")).or_else(|| params.get(0));
+    if let Some(name) = first.and_then(Value::as_str) {
+        target.refuse_if_of_cloud(name)?;
+    }
+    take(params)
 }
 
 /// For methods without parameters.

@@ -44,6 +44,8 @@ pub enum Kind {
     TimedOut,
     /// What it needs does not answer now: the same request may succeed later.
     Unavailable,
+    /// A master key that it needs may not be used.
+    KeyState,
 }
 
 impl Kind {
@@ -63,6 +65,7 @@ impl Kind {
             Self::Offline => "offline",
             Self::NoSpace => "no_space",
             Self::Unavailable => "unavailable",
+            Self::KeyState => "key_state",
         }
     }
 
@@ -82,6 +85,7 @@ impl Kind {
             Self::Offline => -32007,
             Self::NoSpace => -32008,
             Self::Unavailable => -32009,
+            Self::KeyState => -32010,
         }
     }
 }

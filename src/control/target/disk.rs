@@ -8,7 +8,7 @@ use crate::control::config::{Config, known};
 use crate::control::keys::wrapped_key;
 use crate::control::rpc::{Kind, Refusal};
 use crate::device::DeviceConfig;
-use crate::disk::{DiskConfig, Encryption};
+use crate::disk::{DiskConfig, Encryption, Limits};
 use crate::export::nvme_tcp::{NvmeTcpError, NvmeTcpServer};
 use crate::kms::WrappedKey;
 use crate::kms::audit::{Actor, Operation};
@@ -47,6 +47,8 @@ pub struct DiskReport {
     pub uuid: Uuid,
     /// The namespace identifier, if it has one.
     pub nsid: Option<u32>,
+    /// How fast it may be; as fast as it can, if absent.
+    pub limits: Option<Limits>,
     /// The hosts that see it.
     pub attached_to: Vec<String>,
     /// The names under which NBD exports it.
@@ -141,6 +143,7 @@ impl State {
             shared: config.shared,
             uuid: config.uuid_in(&self.config.region),
             nsid: nvme_tcp.and_then(|server| namespace::nsid_of(server, config)).or(config.nsid),
+            limits: config.limits,
             attached_to: config.attached_to.clone(),
             nbd_exports: self.config.exports_of(&config.name).map(str::to_owned).collect(),
         }
@@ -206,7 +209,7 @@ impl Target {
 
     pub(in crate::control) fn add_disk(
         &self,
-        NewDisk { disk, device }: NewDisk,
+        NewDisk { mut disk, device }: NewDisk,
         actor: Actor,
     ) -> Result<Changed<DiskReport>, Refusal> {
         let name = disk.name.clone();
@@ -220,6 +223,7 @@ impl Target {
             return refused("disk.add opens a volume that is there; disk.create makes one".to_owned());
         }
         let edit = |config: &mut Config| {
+            self.choose_nsid(config, &mut disk)?;
             config.add_disk(disk);
             device.into_iter().for_each(|device| config.add_device(device));
             Ok(())
@@ -291,9 +295,15 @@ impl Target {
     fn keep_nsid(&self, name: &str) {
         let _one_at_a_time = self.changing();
         let mut state = self.state();
+        let Ok(disk) = state.config.disk(name) else { return };
+        let Some(now) = self.nvme_tcp().and_then(|server| namespace::nsid_of(server, disk)) else { return };
+        let account = disk.account.clone();
+        // When all others were taken it has got one that a disk keeps which is not attached.
+        for other in state.config.disks.iter_mut().filter(|other| other.account == account && other.nsid == Some(now)) {
+            other.nsid = None;
+        }
         if let Ok(disk) = state.config.disk_mut(name) {
-            let now = self.nvme_tcp().and_then(|server| namespace::nsid_of(server, disk));
-            disk.nsid = now.or(disk.nsid);
+            disk.nsid = Some(now);
         }
     }
 

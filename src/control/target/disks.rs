@@ -50,7 +50,8 @@ impl Disks {
             };
             match stands {
                 Ok(standing) => drop(disks.0.insert(name.clone(), standing)),
-                Err(e) if is_offline(&e) => {
+                // Whatever is wrong with a disk of the cloud, which nobody has written into the file, the others are served.
+                Err(e) if is_offline(&e) || disk.of_cloud => {
                     let why = why(&e, name);
                     warn!("disk {name}: it is offline: {why}");
                     disks.refuse(name, &e);

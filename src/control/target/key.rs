@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::control::config::ConfigError;
 use crate::control::keys::wrapped_key;
 use crate::control::rpc::{Kind, Refusal};
 use crate::kms::audit::{Actor, Operation};
@@ -212,8 +213,9 @@ impl Target {
         Ok(KmsReport { kind: kind.to_owned(), name, available, what, calls, failures, retries, waiting_disks })
     }
 
-    fn kms(&self) -> Result<Arc<Kms>, Refusal> {
-        Ok(self.storage.keys().kms()?)
+    /// The KMS.
+    pub(in crate::control) fn kms(&self) -> Result<Arc<Kms>, ConfigError> {
+        self.storage.keys().kms()
     }
 
     /// The disk keys of all pools that are open, each once. What cannot be read is left out: its disks are offline, and say why.

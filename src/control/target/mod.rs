@@ -4,7 +4,9 @@
 //! then made to disks and exports, and is remembered last. One change is made at a time; who only asks never waits for one. Changes are
 //! not written anywhere: the configuration file is the truth, and comes back with a restart.
 
+mod access;
 mod account;
+mod cloud;
 mod convert;
 mod disk;
 mod disks;
@@ -20,11 +22,12 @@ mod space;
 mod stat;
 mod volume;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cloud::Cloud;
 use crate::disk::Disk;
 use crate::export::nbd::{NbdConfig, NbdServer};
 use crate::export::nvme_tcp::NvmeTcpServer;
@@ -32,10 +35,11 @@ use crate::reactor::{ReactorThread, Remote};
 
 use super::config::Config;
 use super::log::LogFilter;
-use super::rpc::Refusal;
+use super::rpc::{Kind, Refusal};
 use super::server::ServeError;
 use super::storage::Storage;
 
+pub use access::{AccessKeyName, AccessKeyReport, AccessKeysOf, CloudCall, NewAccessKey};
 pub use account::{AccountReport, NewAccount};
 pub(super) use convert::Converter;
 pub use convert::{Cancellation, Conversion, ConversionEncryption, ConversionReport};
@@ -72,6 +76,8 @@ pub struct Target {
     /// Held while a change is made.
     changing: Mutex<()>,
     state: Mutex<State>,
+    /// The cloud over it, once it is there.
+    cloud: OnceLock<Weak<Cloud>>,
 }
 
 /// What the target is. Locked for moments only.
@@ -141,7 +147,20 @@ impl Target {
             log,
             changing: Mutex::default(),
             state: Mutex::new(State { config: config.clone(), disks }),
+            cloud: OnceLock::new(),
         })
+    }
+
+    /// Lets operators reach the cloud.
+    pub(super) fn set_cloud(&self, cloud: &Arc<Cloud>) {
+        self.cloud.set(Arc::downgrade(cloud)).expect("there is one cloud");
+    }
+
+    /// The cloud, if the configuration has one.
+    pub(super) fn cloud(&self) -> Result<Arc<Cloud>, Refusal> {
+        let cloud = self.cloud.get().and_then(Weak::upgrade);
+        let without = "this target has no cloud API; add [cloud] to its configuration, with a folder and a zone";
+        cloud.ok_or_else(|| Refusal::new(Kind::NotFound, without))
     }
 
     pub(super) fn nbd(&self) -> Option<&NbdServer> {

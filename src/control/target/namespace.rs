@@ -2,6 +2,7 @@
 //!
 //! A disk with an account is a namespace of the account's subsystem, also while no host sees it.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use crate::control::config::{Config, ConfigError};
 use crate::disk::{Disk, DiskConfig};
-use crate::export::nvme_tcp::{NvmeTcpConfig, NvmeTcpError, NvmeTcpServer, Placement};
+use crate::export::nvme_tcp::{NAMESPACES, NvmeTcpConfig, NvmeTcpError, NvmeTcpServer, Placement};
 use crate::reactor::Remote;
 
 use super::Disks;
@@ -63,7 +64,8 @@ pub(super) fn place(
     server.add_disk(&Placement {
         disk: opened.clone(),
         account: account.clone(),
-        nsid: disk.nsid,
+        // Not one that a disk has which no host sees now.
+        nsid: disk.nsid.or_else(|| free_nsid(Some(server), config, account)),
         uuid: disk.uuid_in(&config.region).into_bytes(),
         shared: disk.shared,
     })?;
@@ -72,6 +74,16 @@ pub(super) fn place(
         server.remove_disk(&disk.name)?;
     }
     attached
+}
+
+/// The lowest identifier in an account's subsystem that no disk has: neither in the configuration, nor because it was free when the disk was opened.
+pub(super) fn free_nsid(server: Option<&NvmeTcpServer>, config: &Config, account: &str) -> Option<u32> {
+    let of_account = config.disks.iter().filter(|disk| disk.account.as_deref() == Some(account));
+    let subsystem = server.and_then(|server| server.subsystems().subsystem(account).ok());
+    let open = subsystem.map(|subsystem| subsystem.namespaces()).unwrap_or_default();
+    let taken: BTreeSet<u32> =
+        of_account.filter_map(|disk| disk.nsid).chain(open.iter().map(|(namespace, _)| namespace.nsid())).collect();
+    (1..=NAMESPACES).find(|nsid| !taken.contains(nsid))
 }
 
 /// The identifier that a disk has in its account's subsystem.

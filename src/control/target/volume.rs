@@ -13,7 +13,7 @@ use crate::control::rpc::{Kind, Refusal};
 use crate::control::storage::CLOSE_LIMIT;
 use crate::crypto::xts::SectorSize;
 use crate::device::Size;
-use crate::disk::{DiskConfig, Encryption};
+use crate::disk::{DiskConfig, Encryption, Limits};
 use crate::export::nbd::Held;
 use crate::kms::audit::{Actor, Operation};
 use crate::volume::{Pool, PoolError, Shrink, VolumeInfo, once_free};
@@ -56,6 +56,12 @@ pub struct NewVolumeDisk {
     /// The identity that hosts know it by.
     #[serde(default)]
     pub uuid: Option<Uuid>,
+    /// The master key that wraps its key.
+    #[serde(default)]
+    pub master_key: Option<String>,
+    /// How fast it may be.
+    #[serde(default)]
+    pub limits: Option<Limits>,
 }
 
 impl NewVolumeDisk {
@@ -75,6 +81,9 @@ impl NewVolumeDisk {
             attached_to: self.attached_to,
             nsid: self.nsid,
             uuid: self.uuid,
+            master_key: self.master_key,
+            limits: self.limits,
+            of_cloud: false,
         })
     }
 }
@@ -99,13 +108,23 @@ impl Target {
         new: NewVolumeDisk,
         actor: Actor,
     ) -> Result<Changed<DiskReport>, Refusal> {
-        let (name, pool) = (new.name.clone(), new.pool.clone());
         if new.size.is_none() && new.from_snapshot.is_none() {
-            let what = format!("disk {name}: give it a size, or the snapshot that it is made from");
+            let what = format!("disk {}: give it a size, or the snapshot that it is made from", new.name);
             return Err(Refusal::new(Kind::Refused, what));
         }
-        let new = new.config()?;
+        self.create_in_pool(new.config()?, actor)
+    }
+
+    /// Makes the volume of a disk in its pool, and opens it.
+    pub(in crate::control) fn create_in_pool(
+        &self,
+        mut new: DiskConfig,
+        actor: Actor,
+    ) -> Result<Changed<DiskReport>, Refusal> {
+        let name = new.name.clone();
+        let pool = new.pool.clone().expect("it is asked for disks in pools only");
         let edit = |config: &mut Config| {
+            self.choose_nsid(config, &mut new)?;
             config.add_disk(new);
             Ok(())
         };

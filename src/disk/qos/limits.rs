@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The limits of a disk. One of zero is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// I/Os a second.
     pub iops: u64,
@@ -11,6 +14,7 @@ pub struct Limits {
     pub bytes_per_second: u64,
     /// How long a disk that was not used may go faster: the buckets hold what the rates bring in this time, and at least two I/Os and
     /// [`Limits::LEAST_BURST_BYTES`]. Shorter than [`Limits::LEAST_BURST`] counts as that, longer than [`Limits::MOST_BURST`] too.
+    #[serde(skip)]
     pub burst: Duration,
 }
 

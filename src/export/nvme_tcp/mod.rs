@@ -58,7 +58,7 @@ pub use auth::{AuthConfig, HostPolicy, PolicyError};
 pub use config::NvmeTcpConfig;
 pub use controller::Controller;
 pub use server::{HeldNamespace, NvmeTcpServer, Placement};
-pub use subsystem::{Host, HostId, InventoryError, Namespace, Nqn, Subsystem, Subsystems};
+pub use subsystem::{Host, HostId, InventoryError, NAMESPACES, Namespace, Nqn, Subsystem, Subsystems};
 
 use subsystem::{LARGEST_FUSED as ACWU_BYTES, LARGEST_TRANSFER as MDTS_BYTES};
 

@@ -11,7 +11,7 @@ use super::head::Head;
 use super::lines::{Kind, Lines};
 use super::record::Record;
 use super::segments::open_all;
-use super::time::Time;
+use crate::time::Time;
 
 /// A process that appends writes a line at once: what is unfinished for so long stays so.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);

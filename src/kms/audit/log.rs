@@ -15,8 +15,8 @@ use super::error::How;
 use super::event::Event;
 use super::head::Head;
 use super::record::Record;
-use super::time::Time;
 use super::torn;
+use crate::time::Time;
 
 /// Records between two heads that are told to the process's log.
 pub const HEAD_EVERY: u64 = 256;

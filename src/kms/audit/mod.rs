@@ -31,7 +31,6 @@ mod log;
 mod read;
 mod record;
 mod segments;
-mod time;
 mod torn;
 
 pub use access_key::AccessKeyId;
@@ -42,4 +41,6 @@ pub use head::{Hash, Head};
 pub use log::{AuditLog, AuditOptions, HEAD_EVERY, usage};
 pub use read::{Filter, Records, last, read};
 pub use record::{Record, TooLong};
-pub use time::{Date, Month, Time};
+
+#[doc(inline)]
+pub use crate::time::{Date, Month, Time};

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::event::{Actor, Event, Operation, Outcome};
 use super::head::{Hash, Head};
-use super::time::Time;
+use crate::time::Time;
 
 /// The longest line, with its end.
 pub(super) const LONGEST_LINE: usize = 64 << 10;

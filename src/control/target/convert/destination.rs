@@ -41,7 +41,14 @@ impl Target {
             }
             let pool = self.storage.pool(config.pool_of(name)?.expect("it was looked at"))?.pool;
             let volume = pool.volume(name)?;
-            self.claim(wanted, &pool, &volume)?;
+            let is_new_claim = self.claim(wanted, &pool, &volume)?;
+            // What the cloud has begun before it was claimed; from here on it does nothing with it.
+            if let Err(refusal) = self.refuse_by_cloud(wanted) {
+                if is_new_claim {
+                    set_note(&pool, &volume, None)?;
+                }
+                return Err(refusal);
+            }
             if let Some(server) = if is_new { None } else { self.server_of(name) } {
                 server.remove_disk(name)?;
             }
@@ -72,17 +79,20 @@ impl Target {
             attached_to: Vec::new(),
             nsid: None,
             uuid: None,
+            master_key: None,
+            limits: source.limits,
+            of_cloud: source.of_cloud,
         })
     }
 
-    /// Makes the volume say what it is filled from, unless it says so; refuses any other that has something.
-    fn claim(&self, wanted: &Conversion, pool: &Arc<Pool>, volume: &Arc<Volume>) -> Result<(), Refusal> {
+    /// Makes the volume say what it is filled from, unless it says so, which it tells; refuses any other that has something.
+    fn claim(&self, wanted: &Conversion, pool: &Arc<Pool>, volume: &Arc<Volume>) -> Result<bool, Refusal> {
         let name = &wanted.destination;
         let refused = |what: String| Err(Refusal::new(Kind::Refused, format!("disk {name}: {what}")));
         let (source_pool, source) = self.volume_of_disk(&wanted.source)?;
         match note_of(volume) {
             Some(Note::Destination(filling)) if filling.pool == source_pool.uuid() && filling.source == source.id() => {
-                return Ok(());
+                return Ok(false);
             }
             Some(Note::Destination(filling)) => return refused(format!("it is filled from disk {}", filling.name)),
             Some(Note::Switched { to }) => return refused(format!("its hosts were switched to disk {to}")),
@@ -110,7 +120,8 @@ impl Target {
         if volume.info().size_bytes < size {
             pool.resize(name, size, Shrink::Forbidden)?;
         }
-        Ok(set_note(pool, volume, Some(&Note::Destination(filling)))?)
+        set_note(pool, volume, Some(&Note::Destination(filling)))?;
+        Ok(true)
     }
 
     /// The disk may be used from now on: it is opened, if somebody uses it.

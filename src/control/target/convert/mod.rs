@@ -10,8 +10,10 @@
 //! How far it is stands in the destination's volume ([`conversion`]): the same call goes on after a crash, from the last window that was flushed.
 //! One conversion is at work at a time, on one reactor; others wait.
 
+mod cloud;
 mod copy;
 mod destination;
+mod export;
 mod job;
 mod switch;
 
@@ -193,6 +195,7 @@ impl Target {
         for disk in [&wanted.source, &wanted.destination] {
             self.refuse_conversion(disk)?;
         }
+        self.refuse_by_cloud(&wanted)?;
         self.refuse_source(&wanted)?;
         self.prepare_destination(&wanted, actor)?;
         let job = Arc::new(Job::new(wanted, actor));
@@ -242,7 +245,10 @@ impl Target {
             return Err(Refusal::new(Kind::NotFound, what));
         };
         match note {
-            Note::Switched { .. } => set_note(&pool, &volume, None)?,
+            Note::Switched { .. } => {
+                self.refuse_conversion(name)?;
+                set_note(&pool, &volume, None)?;
+            }
             Note::Destination(filling) if *keep => {
                 if filling.base == 0 || filling.begun {
                     let what =
@@ -251,6 +257,10 @@ impl Target {
                 }
                 set_note(&pool, &volume, None)?;
                 self.delete_rounds(&filling, actor);
+            }
+            Note::Destination(filling) if self.is_of_cloud(name) => {
+                self.delete_rounds(&filling, actor);
+                self.empty_destination(&pool, &volume, filling)?;
             }
             Note::Destination(filling) => {
                 self.delete_rounds(&filling, actor);

@@ -66,7 +66,7 @@ impl Converting<'_> {
         }
     }
 
-    fn try_to_switch(&mut self) -> Result<String, Refusal> {
+    pub(super) fn switch_now(&mut self) -> Result<String, Refusal> {
         let Conversion { source, destination, .. } = self.job.wanted.clone();
         let target = self.target;
         let server = target.server_of(&source);
@@ -200,6 +200,6 @@ fn exchange_identities(
     (to.attached_to, to.shared, to.nsid, to.uuid) =
         (old.attached_to.clone(), old.shared, nsid, Some(old.uuid_in(&region)));
     let from = config.disk_mut(source)?;
-    (from.attached_to, from.nsid, from.uuid) = (Vec::new(), None, Some(new.uuid_in(&region)));
+    (from.attached_to, from.nsid, from.uuid) = (Vec::new(), new.nsid, Some(new.uuid_in(&region)));
     Ok(())
 }

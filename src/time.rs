@@ -1,4 +1,5 @@
-//! Moments as records hold them: RFC 3339 in UTC with milliseconds, and in no other way, so that a moment has one text only.
+//! The calendar. Moments are written as RFC 3339 has them, in UTC with milliseconds, and read in no other way, so that in records a moment has one text
+//! only; the cloud's API has them to the second or the minute.
 
 use std::fmt;
 use std::str::FromStr;
@@ -81,6 +82,28 @@ impl Time {
     /// So many milliseconds after 1970 began.
     pub fn from_ms(ms: u64) -> Self {
         Self { ms: ms.min(LAST_MS) }
+    }
+
+    /// So many seconds after 1970 began.
+    pub fn from_seconds(seconds: u64) -> Self {
+        Self::from_ms(seconds.saturating_mul(1000))
+    }
+
+    /// Whole seconds since 1970 began.
+    pub fn seconds(self) -> u64 {
+        self.ms / 1000
+    }
+
+    /// To the second: `2018-06-07T06:08:54Z`.
+    pub fn to_second(self) -> String {
+        let text = self.to_string();
+        format!("{}Z", &text[..19])
+    }
+
+    /// To the minute: `2018-06-07T06:08Z`.
+    pub fn to_minute(self) -> String {
+        let text = self.to_string();
+        format!("{}Z", &text[..16])
     }
 
     /// The month in UTC.

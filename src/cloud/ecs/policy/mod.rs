@@ -1,0 +1,6 @@
+//! Policies of automatic snapshots.
+
+pub mod apply;
+pub mod rules;
+#[cfg(test)]
+pub mod tests;
