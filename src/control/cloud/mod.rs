@@ -117,8 +117,9 @@ impl Ledger {
         self.store.read(|world| {
             let rows = [&switch.source, &switch.destination].into_iter().filter_map(|id| world.disks.get(id));
             for row in rows {
-                if let Ok(disk) = config.disk_mut(&row.id) {
-                    *disk = config_of(row, world, &pool);
+                let disk = config_of(row, world, &pool, &config.hosts);
+                if let Ok(there) = config.disk_mut(&row.id) {
+                    *there = disk;
                 }
             }
         });
@@ -244,16 +245,15 @@ fn extend(config: &mut Config, world: &World) {
             warn!("cloud: disk {}: its zone {} is not in the configuration any more", disk.id, disk.zone);
             continue;
         };
-        let mut disk = config_of(disk, world, &zone.pool);
-        disk.attached_to.retain(|id| config.hosts.iter().any(|host| host.name == *id));
-        config.disks.push(disk);
+        config.disks.push(config_of(disk, world, &zone.pool, &config.hosts));
     }
 }
 
-/// A disk's row in the configuration: it is seen by the hosts of those of its instances that run.
-fn config_of(disk: &Disk, world: &World, pool: &str) -> DiskConfig {
+/// A disk's row in the configuration: it is seen by the hosts of those of its instances that run and may connect.
+fn config_of(disk: &Disk, world: &World, pool: &str, hosts: &[HostConfig]) -> DiskConfig {
     let runs = |id: &str| world.instances.get(id).is_some_and(|it| it.state == InstanceState::Running);
-    let seen_by = disk.attachments.iter().map(|at| at.instance.clone()).filter(|id| runs(id));
+    let connects = |id: &str| hosts.iter().any(|host| host.name == id);
+    let seen_by = disk.attachments.iter().map(|at| at.instance.clone()).filter(|id| runs(id) && connects(id));
     DiskConfig {
         encryption: Some(if disk.encrypted { Encryption::Kms } else { Encryption::None }),
         shared: disk.shared,

@@ -1,12 +1,10 @@
 //! What an instance boots from: an image of its account, one that is shared with it, or the blank one, which is always there.
 
+use crate::cloud::ecs::image::blank::BLANK;
 use crate::cloud::error::ApiError;
 use crate::cloud::rows::{DiskKind, Image, ImageDevice, Snapshot, SnapshotState};
 use crate::cloud::service::{Call, refuse_if_busy};
 use crate::cloud::store::World;
-
-/// The image of every account that has no content: its system disk is empty.
-pub const BLANK: &str = "m-blank";
 
 /// An image, with the snapshots that it is made of.
 pub struct BootImage<'w> {
