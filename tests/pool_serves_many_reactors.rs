@@ -82,7 +82,8 @@ fn start(volume: &Arc<Volume>, reactors: &[ReactorThread], stop: &Arc<AtomicBool
 
 #[test]
 fn neighbours_on_different_reactors_disturb_nobody() {
-    let device: Arc<SharedDevice> = memory_device(32);
+    // So little that there is often nothing but what waits for its cycle.
+    let device: Arc<SharedDevice> = memory_device(16);
     let reactors: Vec<_> = (0..3).map(|_| small_reactor()).collect();
     let home = reactors[0].remote();
     Pool::format("p", device.clone(), home, FormatOptions::default()).expect("formatted");

@@ -2,7 +2,7 @@
 //!
 //! Each is one change of structure: decided and checked with the lock `changing` held, made in a commit ([`Home::change`]), and answered when
 //! that commit is durable. A snapshot pauses the writes of its volume for the moment in which its root is forked; what is dirty is committed
-//! before, so that little is left to be collected in the pause.
+//! before, so that little is left to be collected in the pause. What finds no space waits for what was let go a moment ago, as writes do.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +20,9 @@ use super::Home;
 use super::journal::Batch;
 use super::lock::Held;
 use super::structure::{self, Left};
+
+/// How often an operation waits for space. Writers may take whatever a cycle brings, again and again.
+const MOST_TRIES: u32 = 64;
 
 /// A volume to be made.
 #[derive(Clone, Debug)]
@@ -62,51 +65,60 @@ pub struct Difference {
 impl Home {
     /// Makes an empty volume.
     pub async fn create_volume(&self, new: NewVolume) -> Result<Arc<Volume>, PoolError> {
-        let changing = self.changing.lock().await;
-        self.check_name(&new.name)?;
-        self.check_new(&new.name, new.size, &new.attributes)?;
-        new.key.as_deref().map_or(Ok(()), |key| self.check_key(key))?;
-        let NewVolume { name, size, attributes, key } = new;
-        let (mut record, pages) =
-            self.new_record(VolumeKind::Volume, VolumeId::NOBODY, name, size, attributes, None)?;
-        if let Some(key) = key {
-            // Durable before the record that names it.
-            let slot = self.add_key(&changing, key).await;
-            record.key = Some(slot.inspect_err(|_| self.pool.budget().dismiss(pages))?);
-        }
-        self.change(&changing, None, |pool| {
-            structure::create(pool, &record);
-            (vec![Record::Create(Box::new(record.clone()))], None)
+        self.with_room(async || {
+            let changing = self.changing.lock().await;
+            self.check_name(&new.name)?;
+            self.check_new(&new.name, new.size, &new.attributes)?;
+            new.key.as_deref().map_or(Ok(()), |key| self.check_key(key))?;
+            let NewVolume { name, size, attributes, key } = new.clone();
+            let (mut record, pages) =
+                self.new_record(VolumeKind::Volume, VolumeId::NOBODY, name, size, attributes, None)?;
+            if let Some(key) = key {
+                // Durable before the record that names it.
+                let slot = self.add_key(&changing, key).await;
+                record.key = Some(slot.inspect_err(|_| self.pool.budget().dismiss(pages))?);
+            }
+            self.change(&changing, None, |pool| {
+                structure::create(pool, &record);
+                (vec![Record::Create(Box::new(record.clone()))], None)
+            })
+            .await?;
+            self.pool.volume(&record.name)
         })
-        .await?;
-        self.pool.volume(&record.name)
+        .await
     }
 
     /// Freezes the volume's content of this moment.
     pub async fn snapshot(&self, volume: &str, name: &str) -> Result<VolumeInfo, PoolError> {
-        let changing = self.changing.lock().await;
-        let source = self.volume_to_change(volume)?;
-        self.check_name(name)?;
-        let name = format!("{volume}{SNAPSHOT_SIGN}{name}");
-        let size = source.size().load(Ordering::Acquire);
-        let attributes = source.attributes();
-        self.check_new(&name, size, &attributes)?;
-        let key = source.key_slot();
-        let (record, _) = self.new_record(VolumeKind::Snapshot, source.id(), name, size, attributes, key)?;
-        self.fork(&changing, &source, record).await.map(|snapshot| snapshot.info())
+        self.with_room(async || {
+            let changing = self.changing.lock().await;
+            let source = self.volume_to_change(volume)?;
+            self.check_name(name)?;
+            let name = format!("{volume}{SNAPSHOT_SIGN}{name}");
+            let size = source.size().load(Ordering::Acquire);
+            let attributes = source.attributes();
+            self.check_new(&name, size, &attributes)?;
+            let key = source.key_slot();
+            let (record, _) = self.new_record(VolumeKind::Snapshot, source.id(), name, size, attributes, key)?;
+            self.fork(&changing, &source, record).await.map(|snapshot| snapshot.info())
+        })
+        .await
     }
 
     /// Makes a volume with the content of a snapshot.
     pub async fn clone_snapshot(&self, snapshot: &str, name: &str) -> Result<Arc<Volume>, PoolError> {
-        let changing = self.changing.lock().await;
-        let source = self.snapshot_named(snapshot)?;
-        self.check_name(name)?;
-        let size = source.size().load(Ordering::Acquire);
-        let attributes = source.attributes();
-        self.check_new(name, size, &attributes)?;
-        let (name, key) = (name.to_owned(), source.key_slot());
-        let (record, _) = self.new_record(VolumeKind::Volume, source.id(), name, size, attributes, key)?;
-        self.fork(&changing, &source, record).await
+        self.with_room(async || {
+            let changing = self.changing.lock().await;
+            let source = self.snapshot_named(snapshot)?;
+            self.check_name(name)?;
+            let size = source.size().load(Ordering::Acquire);
+            let attributes = source.attributes();
+            self.check_new(name, size, &attributes)?;
+            let (name, key) = (name.to_owned(), source.key_slot());
+            let (record, _) = self.new_record(VolumeKind::Volume, source.id(), name, size, attributes, key)?;
+            self.fork(&changing, &source, record).await
+        })
+        .await
     }
 
     async fn fork(
@@ -146,27 +158,30 @@ impl Home {
     /// Gives the volume back what it began with: the content of a snapshot, of whatever volume of the same lineage, or nothing. What was written is
     /// lost; its own snapshots stay, and so does its size, unless the snapshot is larger.
     pub async fn reinitialise(&self, volume: &str, source: Option<&str>) -> Result<(), PoolError> {
-        let changing = self.changing.lock().await;
-        let target = self.volume_to_change(volume)?;
-        let size = target.size().load(Ordering::Acquire);
-        let Some(source) = source else {
-            return self
-                .change(&changing, Some(&target), |_| {
-                    let left = structure::empty(&target);
-                    // Nothing lies before the end of the smallest volume, not even a block; the journal needs no record of its own for this.
-                    let cut_off = Record::Resize { volume: target.id(), size: SIZE_UNIT };
-                    (vec![cut_off, Record::Resize { volume: target.id(), size }], left)
-                })
-                .await;
-        };
-        let source = self.snapshot_named(source)?;
-        self.check_kinship(&target, &source)?;
-        let larger = size.max(source.size().load(Ordering::Acquire));
-        let more = super::root_pages(larger).saturating_sub(super::root_pages(size));
-        if !self.pool.budget().admit(more, &self.pool.space) {
-            return Err(PoolError::NoSpace { pool: self.pool.name().to_owned() });
-        }
-        self.go_to(&changing, &target, &source).await
+        self.with_room(async || {
+            let changing = self.changing.lock().await;
+            let target = self.volume_to_change(volume)?;
+            let size = target.size().load(Ordering::Acquire);
+            let Some(source) = source else {
+                return self
+                    .change(&changing, Some(&target), |_| {
+                        let left = structure::empty(&target);
+                        // Nothing lies before the end of the smallest volume, not even a block; the journal needs no record of its own for this.
+                        let cut_off = Record::Resize { volume: target.id(), size: SIZE_UNIT };
+                        (vec![cut_off, Record::Resize { volume: target.id(), size }], left)
+                    })
+                    .await;
+            };
+            let source = self.snapshot_named(source)?;
+            self.check_kinship(&target, &source)?;
+            let larger = size.max(source.size().load(Ordering::Acquire));
+            let more = super::root_pages(larger).saturating_sub(super::root_pages(size));
+            if !self.pool.budget().admit(more, &self.pool.space) {
+                return Err(PoolError::NoSpace { pool: self.pool.name().to_owned() });
+            }
+            self.go_to(&changing, &target, &source).await
+        })
+        .await
     }
 
     /// Refuses content that the volume's key does not open, or that its attributes tell wrong things of.
@@ -183,34 +198,38 @@ impl Home {
 
     /// Gives the volume another size, and returns it.
     pub async fn resize(&self, volume: &str, size: u64, shrink: Shrink) -> Result<u64, PoolError> {
-        let changing = self.changing.lock().await;
-        let target = self.volume_to_change(volume)?;
-        self.check_size(volume, size)?;
-        let now = target.size().load(Ordering::Acquire);
-        if size < now && shrink == Shrink::Forbidden {
-            let what =
-                format!("{volume} has {now} bytes; a smaller size loses what lies behind it and has to be asked for");
-            return Err(self.invalid(what));
-        }
-        if size == now {
-            return Ok(now);
-        }
-        let more = super::root_pages(size).saturating_sub(super::root_pages(now));
-        if !self.pool.budget().admit(more, &self.pool.space) {
-            return Err(PoolError::NoSpace { pool: self.pool.name().to_owned() });
-        }
-        let mut remains = Remains::default();
-        let mut has_room = true;
-        let changed = self.change(&changing, Some(&target), |pool| {
-            has_room = structure::resize(&target, size, &**pool, &mut remains).is_some();
-            let size = target.size().load(Ordering::Acquire);
-            (vec![Record::Resize { volume: target.id(), size }], None)
-        });
-        let changed = changed.await;
-        // Also if it is not durable: it has happened.
-        self.seat.keep(remains);
-        changed?;
-        if has_room { Ok(size) } else { Err(PoolError::NoSpace { pool: self.pool.name().to_owned() }) }
+        self.with_room(async || {
+            let changing = self.changing.lock().await;
+            let target = self.volume_to_change(volume)?;
+            self.check_size(volume, size)?;
+            let now = target.size().load(Ordering::Acquire);
+            if size < now && shrink == Shrink::Forbidden {
+                let what = format!(
+                    "{volume} has {now} bytes; a smaller size loses what lies behind it and has to be asked for"
+                );
+                return Err(self.invalid(what));
+            }
+            if size == now {
+                return Ok(now);
+            }
+            let more = super::root_pages(size).saturating_sub(super::root_pages(now));
+            if !self.pool.budget().admit(more, &self.pool.space) {
+                return Err(PoolError::NoSpace { pool: self.pool.name().to_owned() });
+            }
+            let mut remains = Remains::default();
+            let mut has_room = true;
+            let changed = self.change(&changing, Some(&target), |pool| {
+                has_room = structure::resize(&target, size, &**pool, &mut remains).is_some();
+                let size = target.size().load(Ordering::Acquire);
+                (vec![Record::Resize { volume: target.id(), size }], None)
+            });
+            let changed = changed.await;
+            // Also if it is not durable: it has happened.
+            self.seat.keep(remains);
+            changed?;
+            if has_room { Ok(size) } else { Err(PoolError::NoSpace { pool: self.pool.name().to_owned() }) }
+        })
+        .await
     }
 
     /// Deletes a volume that nobody uses, or a snapshot. Its space is freed in the background. The key goes with the last one that has it: if the device
@@ -325,6 +344,18 @@ impl Home {
             Ok(_) => Err(PoolError::Exists { pool: self.pool.name().to_owned(), name: name.to_owned() }),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Does something that needs space; if there is none, again after each cycle, as long as that can bring some. Nobody holds a lock while it waits:
+    /// a commit may have to wait for who does.
+    async fn with_room<T>(&self, operation: impl AsyncFn() -> Result<T, PoolError>) -> Result<T, PoolError> {
+        for tries in 0..MOST_TRIES {
+            match operation().await {
+                Err(PoolError::NoSpace { .. }) if self.seat.make_room(tries).await.is_ok() => {}
+                outcome => return outcome,
+            }
+        }
+        operation().await
     }
 
     fn check_size(&self, name: &str, size: u64) -> Result<(), PoolError> {
