@@ -31,9 +31,10 @@ impl Cipher {
     }
 
     /// Decrypts the range's sectors from `from` to `to`, which may be the same memory. What lies at `after`, if anything, is fetched meanwhile.
-    pub(super) fn decrypt(&self, range: ByteRange, from: Segment, to: Segment, after: *const u8) {
-        // SAFETY: segments are mapped; `from` and `to` are the same segment, or memory of the device and of a buffer.
-        unsafe { self.key.decrypt_segments(self.sector, self.tweak(range), &[from], &[to], after) }
+    pub(super) fn decrypt(&self, range: ByteRange, from: Segment, to: &[Segment], after: *const u8) {
+        // SAFETY: segments are mapped; `from` is memory of the device or of a buffer of ours, `to` the same segment, or a buffer, or a client's
+        // memory, which overlaps neither.
+        unsafe { self.key.decrypt_segments(self.sector, self.tweak(range), &[from], to, after) }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | an export wants to | it calls |
 //! | --- | --- |
 //! | read, flush, discard, write zeroes, compare, verify | the method of that name on [`DiskQueue`] |
+//! | read into memory of a client, such as a guest's | [`DiskQueue::read_to`] |
 //! | write data that is there | [`DiskQueue::write`], or [`DiskQueue::stage`] and then [`DiskQueue::commit`] to have its memory back early |
 //! | write data that is still arriving | [`DiskQueue::begin_write`], [`Incoming::add`] for each piece, [`DiskQueue::commit`] |
 //! | swap a range against all other hosts | [`DiskQueue::compare_and_write`] |
@@ -59,7 +60,7 @@ pub use histogram::Latency;
 pub use incoming::Incoming;
 pub use key_file::{KeyFileError, read_key_file};
 pub use qos::{Consumer, Cost, Limits, Tap};
-pub use queue::{DiskQueue, Staged, Zeroing};
+pub use queue::{DiskQueue, MOST_PIECES, Staged, Zeroing};
 pub use stats::{CommandKind, DiskStats, Tally};
 
 /// Why a disk cannot be opened.

@@ -1,6 +1,7 @@
 //! A disk as one reactor serves it: commands in plain text above, cipher text below.
 //!
-//! **Read**: the device reads into the caller's buffer and the sectors are decrypted where they are. **Write**: the sectors are encrypted from
+//! **Read**: the device reads into the caller's buffer and the sectors are decrypted where they are, or from there into memory of somebody else, such
+//! as a guest ([`DiskQueue::read_to`]). **Write**: the sectors are encrypted from
 //! where they arrived into a buffer of the reactor, which the device then writes; the source is never changed, and is not needed any
 //! more once the write is [`Staged`]. A device that is memory has no buffer in between: encryption is the only copy. Such a command first asks the
 //! processor for its lines and lets the other ready commands do the same, so their memory is fetched together. What is different on a volume is
@@ -42,6 +43,9 @@ pub struct Staged {
     bytes: u64,
     command: Command,
 }
+
+/// The most pieces of memory that one read may go to.
+pub const MOST_PIECES: usize = 256;
 
 /// A command of a queue: in flight until this is dropped.
 pub(super) struct Command {
@@ -186,16 +190,55 @@ impl DiskQueue {
         if let Some(memory) = self.footing.readable(range) {
             let after = self.line.turn(memory).await;
             if let Some(memory) = self.footing.still_readable(range, memory, version) {
-                self.reveal(range, memory, buffer.segment(window), after);
+                self.reveal(range, memory, &[buffer.segment(window)], after);
                 return Ok(());
             }
         }
+        let text = buffer.segment(window.clone());
+        self.read_through(range, buffer, window, &[text]).await
+    }
+
+    /// Reads the range into `to`, somebody else's memory in up to [`MOST_PIECES`] pieces that are cut anywhere. What was stored is never seen there,
+    /// only plain text.
+    ///
+    /// Waits while no buffer is free, if the device is no memory. The range is at most [`LARGEST_BUFFER`] bytes long.
+    pub async fn read_to(&self, range: ByteRange, to: &[Segment]) -> Result<(), IoError> {
+        let command = self.begin();
+        let done = self.read_away(range, to).await;
+        self.end(command, CommandKind::Read, range.len(), done)
+    }
+
+    async fn read_away(&self, range: ByteRange, to: &[Segment]) -> Result<(), IoError> {
+        self.check(range)?;
+        let wanted = total(to);
+        if wanted as u64 != range.len() || wanted > LARGEST_BUFFER || to.len() > MOST_PIECES {
+            return Err(IoError::Misaligned);
+        }
+        let version = self.footing.version();
+        if let Some(memory) = self.footing.readable(range) {
+            let after = self.line.turn(memory).await;
+            if let Some(memory) = self.footing.still_readable(range, memory, version) {
+                self.reveal(range, memory, to, after);
+                return Ok(());
+            }
+        }
+        let mut buffer = self.reactor.buffers().take(wanted).await;
+        self.read_through(range, &mut buffer, 0..wanted, to).await
+    }
+
+    /// Reads the range into the buffer's window, and its plain text from there to `to`, which may be the same memory.
+    async fn read_through(
+        &self,
+        range: ByteRange,
+        buffer: &mut Buffer,
+        window: Range<usize>,
+        to: &[Segment],
+    ) -> Result<(), IoError> {
         match &self.footing {
-            Footing::Volume(volume) => self.read_runs(volume, range, buffer, at).await,
+            Footing::Volume(volume) => self.read_runs(volume, range, buffer, window.start, to).await,
             Footing::Device(device) => {
                 read_whole(device, range.start(), buffer, window.clone()).await?;
-                let text = buffer.segment(window);
-                self.reveal(range, text, text, std::ptr::null());
+                self.reveal(range, buffer.segment(window), to, std::ptr::null());
                 Ok(())
             }
         }
@@ -351,14 +394,14 @@ impl DiskQueue {
         Ok(at..end)
     }
 
-    /// The one pass over a read's data: from where it is stored to the same place or to a buffer. What lies at `after` is worked on next.
+    /// The one pass over a read's data: from where it is stored to the same place or to where it is wanted. What lies at `after` is worked on next.
     #[inline]
-    pub(super) fn reveal(&self, range: ByteRange, from: Segment, to: Segment, after: *const u8) {
+    pub(super) fn reveal(&self, range: ByteRange, from: Segment, to: &[Segment], after: *const u8) {
         match &self.cipher {
             Some(cipher) => cipher.decrypt(range, from, to, after),
             None => {
                 fetch(after);
-                copy(&[from], to);
+                copy_between(&[from], to);
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::reactor::Lent;
 use crate::volume::units::{BLOCK, CLUSTER};
 use crate::volume::{VolumeQueue, Written};
 
-use super::bytes::{copy, zeros};
+use super::bytes::{Window, copy, copy_between, zeros};
 use super::footing::Footing;
 use super::queue::{DiskQueue, Unwritten};
 
@@ -40,31 +40,32 @@ impl DiskQueue {
         if self.may_cut_absent(range) { blocks_around(range) } else { range }
     }
 
-    /// Reads the range into the buffer, run by run.
+    /// Reads the range into the buffer, run by run, and its plain text from there to `to`, which may be the same memory.
     pub(super) async fn read_runs(
         &self,
         volume: &VolumeQueue,
         range: ByteRange,
         buffer: &mut Buffer,
         at: usize,
+        to: &[Segment],
     ) -> Result<(), IoError> {
-        let (mut rest, mut at) = (range, at);
+        let mut rest = range;
         while !rest.is_empty() {
-            let done = match self.read_in_place(volume, rest, buffer, at) {
+            let before = (range.len() - rest.len()) as usize;
+            let done = match self.read_in_place(volume, rest, to, before) {
                 Some(done) => done,
-                None => self.read_run(volume, rest, buffer, at).await?,
+                None => self.read_run(volume, rest, buffer, at, to, before).await?,
             };
             rest = rest.split_at(done).1;
-            at += done as usize;
         }
         Ok(())
     }
 
     /// Reads what lies in the first cluster, if that is memory; says how much.
-    fn read_in_place(&self, volume: &VolumeQueue, rest: ByteRange, buffer: &Buffer, at: usize) -> Option<u64> {
+    fn read_in_place(&self, volume: &VolumeQueue, rest: ByteRange, to: &[Segment], before: usize) -> Option<u64> {
         let (piece, _) = split_at_cluster(rest);
         let memory = volume.readable(piece)?;
-        self.reveal(piece, memory, buffer.segment(at..at + piece.len() as usize), std::ptr::null());
+        self.reveal(piece, memory, Window::of(to, before, piece.len() as usize).pieces(), std::ptr::null());
         Some(piece.len())
     }
 
@@ -109,11 +110,16 @@ impl DiskQueue {
         rest: ByteRange,
         buffer: &mut Buffer,
         at: usize,
+        to: &[Segment],
+        before: usize,
     ) -> Result<u64, IoError> {
-        let run = volume.read_run(rest, buffer, at).await?;
-        if !run.is_absent {
-            let text = buffer.segment(at..at + run.len as usize);
-            self.reveal(rest.split_at(run.len).0, text, text, std::ptr::null());
+        let run = volume.read_run(rest, buffer, at + before).await?;
+        let len = run.len as usize;
+        let (text, to) = (buffer.segment(at + before..at + before + len), Window::of(to, before, len));
+        if run.is_absent {
+            copy_between(&[text], to.pieces());
+        } else {
+            self.reveal(rest.split_at(run.len).0, text, to.pieces(), std::ptr::null());
         }
         Ok(run.len)
     }

@@ -1,16 +1,18 @@
 //! A reactor: one thread, pinned to one core, that serves queues by running to completion.
 //!
-//! It runs slot tasks ([`task`]), hands their operations to the kernel in batches and takes in the completions ([`ring`]), keeps timers
-//! and a mailbox, and sleeps in io_uring when there has been nothing to do for a while. A reactor shares nothing with other
-//! reactors; they reach it by [`Remote::post`].
+//! It looks at what nobody tells it ([`poller`]), runs slot tasks ([`task`]), hands their operations to the kernel in batches and takes in the
+//! completions ([`ring`]), keeps timers and a mailbox, and sleeps in io_uring when there has been nothing to do for a while. A reactor shares nothing
+//! with other reactors; they reach it by [`Remote::post`].
 
 mod affinity;
 mod census;
 mod clock;
+mod eventfd;
 mod file;
 mod lending;
 mod mailbox;
 mod offload;
+mod poller;
 mod receive;
 mod ring;
 mod socket;
@@ -38,9 +40,11 @@ use crate::memory::{Arena, ArenaError, BufferPool, HugePages, Pages};
 pub use affinity::{allowed_cpus, pin_current_thread};
 pub use census::{Census, Member};
 pub use clock::{Clock, Ticks};
+pub use eventfd::EventFd;
 pub use file::File;
 pub use lending::{Lending, Lent};
 pub use offload::offload;
+pub use poller::{Polled, Poller};
 pub use receive::{RECEIVE_BYTES, ReceiveBuffers, Received};
 pub use ring::{Ring, RingFeatures};
 pub use socket::{SendBatch, Socket};
@@ -49,6 +53,7 @@ pub use sync::{Event, Flight, Handoff, InFlight, WaitList};
 pub use task::yield_now;
 
 use mailbox::{Mailbox, Message};
+use poller::Pollers;
 use task::Executor;
 use timer::Timers;
 use wipe::Wiping;
@@ -140,6 +145,7 @@ struct Core {
     buffers: Rc<BufferPool>,
     tasks: Executor,
     timers: Timers,
+    pollers: Rc<Pollers>,
     clock: Clock,
     mailbox: Arc<Mailbox>,
     stats: Arc<ReactorStats>,
@@ -170,6 +176,7 @@ impl Reactor {
             buffers: BufferPool::new(arena),
             tasks: Executor::new(task::enrol(&mailbox)),
             timers: Timers::new(clock),
+            pollers: Rc::default(),
             clock,
             mailbox,
             stats,
@@ -182,6 +189,11 @@ impl Reactor {
     /// Adds a task. It lives until it is finished; a reactor stops only when all its tasks are.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.0.tasks.spawn(task);
+    }
+
+    /// Looks at something once a turn, until what this returns is dropped.
+    pub fn add_poller(&self, poller: Rc<dyn Poller>) -> Polled {
+        self.0.pollers.add(poller)
     }
 
     /// The handle for other threads.
@@ -245,6 +257,7 @@ impl Reactor {
             }
             work += 1;
         }
+        work += core.pollers.poll();
         work += core.tasks.run_ready();
         work += match core.ring.turn() {
             Ok(done) => done,
@@ -267,14 +280,18 @@ impl Reactor {
             return;
         }
         let timeout = core.timers.next_in();
-        if timeout.is_some_and(|t| t < idle_after) || !core.mailbox.fall_asleep() {
+        if timeout.is_some_and(|t| t < idle_after) || !core.pollers.fall_asleep() {
             return;
+        }
+        if !core.mailbox.fall_asleep() {
+            return core.pollers.awake();
         }
         core.stats.count_sleep();
         if let Err(e) = core.ring.wait(timeout) {
             panic!("io_uring_enter failed: {e}");
         }
         core.mailbox.awake();
+        core.pollers.awake();
         if core.ring.take_eventfd_fired() {
             core.mailbox.clear_eventfd();
         }

@@ -1,4 +1,5 @@
-//! A write that arrives in pieces cut anywhere stores what the whole payload would have stored, and an unfinished one leaves nothing behind.
+//! A write that arrives in pieces cut anywhere stores what the whole payload would have stored, and an unfinished one leaves nothing behind. A read
+//! into pieces cut anywhere brings what a read into one buffer brings.
 
 mod engine;
 
@@ -9,8 +10,8 @@ use engine::pool::TestPool;
 use engine::{bytes_of, device_config, memory_device, on_reactor};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice};
-use strongroom::disk::{Disk, DiskQueue, Ground};
-use strongroom::memory::{Buffer, LARGEST_BUFFER};
+use strongroom::disk::{Disk, DiskQueue, Ground, MOST_PIECES};
+use strongroom::memory::{Buffer, LARGEST_BUFFER, Segment};
 use strongroom::reactor::Reactor;
 
 const WRITE: usize = 128 << 10;
@@ -51,6 +52,24 @@ async fn write_in_pieces(reactor: &Reactor, queue: &Rc<DiskQueue>, data: &[u8], 
     queue.commit(incoming).await.expect("written");
 }
 
+/// Reads into pieces that lie in the opposite order, with a byte between them that nobody may touch.
+async fn read_to_pieces(reactor: &Reactor, queue: &DiskQueue, cuts: &[usize]) -> Vec<u8> {
+    let mut room = reactor.buffers().take(WRITE + MOST_PIECES).await;
+    room.fill(0xee);
+    let mut end = room.len();
+    let mut windows = Vec::new();
+    for (number, &cut) in cuts.iter().enumerate().take(MOST_PIECES) {
+        let so_far: usize = cuts[..number].iter().sum();
+        let len = if number == MOST_PIECES - 1 { WRITE - so_far } else { cut };
+        windows.push(end - len..end);
+        end -= len + 1;
+    }
+    let pieces: Vec<Segment> = windows.iter().map(|window| room.segment(window.clone())).collect();
+    queue.read_to(range(WRITE as u64), &pieces).await.expect("read");
+    assert!(windows.iter().skip(1).all(|window| room[window.end] == 0xee), "a byte outside was touched");
+    windows.into_iter().flat_map(|window| room[window].to_vec()).collect()
+}
+
 async fn read(queue: &DiskQueue, mut buffer: Buffer) -> Buffer {
     queue.read(range(WRITE as u64), &mut buffer, 0).await.expect("read");
     buffer
@@ -84,11 +103,17 @@ fn check_on<G: Into<Ground>>(block_size: u32, ground: impl Fn() -> G) {
             let disk = disk.expect("a disk");
             on_reactor(move |reactor| async move {
                 let queue = disk.queue(&reactor).expect("a queue");
+                // Nothing was written: zeros on a volume, noise on a device under an encrypted disk.
+                let before = read(&queue, reactor.buffers().take(WRITE).await).await;
+                assert!(read_to_pieces(&reactor, &queue, &cuts(9, WRITE, 5000)).await == before[..]);
                 for (seed, most) in [(1, 7), (2, 700), (3, 5000), (4, 40_000), (5, WRITE)] {
                     let data = bytes_of(seed, WRITE);
                     write_in_pieces(&reactor, &queue, &data, &cuts(seed, WRITE, most)).await;
                     let buffer = read(&queue, reactor.buffers().take(WRITE).await).await;
                     assert!(buffer[..] == data[..], "cuts of up to {most} bytes (encrypted: {encrypted})");
+                    drop(buffer);
+                    let pieces = read_to_pieces(&reactor, &queue, &cuts(seed + 10, WRITE, most)).await;
+                    assert!(pieces == data, "cuts of up to {most} bytes (encrypted: {encrypted})");
                 }
             });
         }
@@ -143,6 +168,19 @@ fn too_much_and_too_little_are_refused_and_give_everything_back() {
             refused(ByteRange::new(0, LARGEST_BUFFER as u64 + 4096).expect("fits")).await,
             Some(IoError::Misaligned)
         );
+    });
+}
+
+#[test]
+fn a_read_into_the_wrong_number_of_bytes_or_pieces_is_refused() {
+    let disk = Disk::with_random_key("x", memory_device(2), SectorSize::B512, Kernel::best()).expect("a disk");
+    on_reactor(move |reactor| async move {
+        let queue = disk.queue(&reactor).expect("a queue");
+        let room = reactor.buffers().take(WRITE).await;
+        let sectors = vec![room.segment(0..512); MOST_PIECES + 1];
+        for (len, pieces) in [(512, 0), (512, 2), (100, 1), (512 * (MOST_PIECES + 1), MOST_PIECES + 1)] {
+            assert_eq!(queue.read_to(range(len as u64), &sectors[..pieces]).await, Err(IoError::Misaligned));
+        }
     });
 }
 
