@@ -25,10 +25,13 @@ fn serve(example: &Path) {
         std::fs::write(&path, engine::bytes_of(number as u64 + 1, 64)).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode set");
     }
-    // What is there for clients, and how the report says so: an NBD export, a namespace that a host sees, or the cloud's API.
-    let things = ["[[nbd.exports]]", "\nattached_to = [", "\n[cloud.api]"];
+    // What is there for clients, and how the report says so: an NBD export, a socket for a virtual machine, a namespace that a host sees, or the
+    // cloud's API.
+    let things = ["[[nbd.exports]]", "[[vhost_user.exports]]", "\nattached_to = [", "\n[cloud.api]"];
     let exports: usize = things.iter().map(|thing| text.matches(thing).count()).sum();
-    let shown = |line: &str| ["nbd export", ", seen by ", "cloud API listens"].iter().any(|words| line.contains(words));
+    let shown = |line: &str| {
+        ["nbd export", "vhost_user ", ", seen by ", "cloud API listens"].iter().any(|words| line.contains(words))
+    };
     let mut target = Command::new(env!("CARGO_BIN_EXE_strongroom"))
         .args(["serve", "--config"])
         .arg(&config)

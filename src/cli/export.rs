@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::control::target::{ControllerReport, ExportsReport, SubsystemReport};
+use crate::control::target::{ControllerReport, ExportsReport, SubsystemReport, VhostUserSocketReport};
 
 use super::Outcome;
 use super::client::Ask;
@@ -46,7 +46,20 @@ fn list(exports: &ExportsReport) -> String {
         lines.push(format!("nvme_tcp on {}: connections {}", nvme_tcp.listen.join(", "), nvme_tcp.connections));
         nvme_tcp.subsystems.iter().for_each(|subsystem| lines.extend(describe(subsystem)));
     }
+    if let Some(vhost_user) = &exports.vhost_user {
+        lines.push(format!("vhost_user in {}: sockets {}", vhost_user.directory, vhost_user.sockets.len()));
+        lines.extend(vhost_user.sockets.iter().map(describe_socket));
+    }
     lines.iter().map(|line| printable(line) + "\n").collect()
+}
+
+fn describe_socket(socket: &VhostUserSocketReport) -> String {
+    let mode = if socket.read_only { "read-only" } else { "read-write" };
+    let who = socket.peer.as_ref().map_or("nobody connected".to_owned(), |peer| {
+        let cores: Vec<String> = socket.queue_cores.iter().map(ToString::to_string).collect();
+        format!("{peer}, queues on cores {}", if cores.is_empty() { "none".to_owned() } else { cores.join(" ") })
+    });
+    format!("  {}: disk {}, {mode}, {who}", socket.path, socket.disk)
 }
 
 fn describe(subsystem: &SubsystemReport) -> Vec<String> {

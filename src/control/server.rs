@@ -19,6 +19,7 @@ use crate::disk::Ground;
 use crate::export::nbd::NbdError;
 use crate::export::nvme_tcp::Subsystem;
 use crate::export::stream::ListenError;
+use crate::export::vhost_user::VhostUserServer;
 use crate::memory::{SecretMemory, swap_areas};
 use crate::reactor::{ReactorError, ReactorThread, Remote, StartReport};
 
@@ -57,7 +58,9 @@ pub enum ServeError {
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
     /// There is nothing to serve.
-    #[error("the configuration has no export; add [nvme_tcp], or [nbd] with at least one [[nbd.exports]]")]
+    #[error(
+        "the configuration has no export; add [nvme_tcp], [vhost_user], or [nbd] with at least one [[nbd.exports]]"
+    )]
     NothingToServe,
     /// The control socket cannot be had.
     #[error("control: {0}")]
@@ -80,7 +83,8 @@ pub enum ServeError {
 
 /// Serves a configuration until a signal ends the process. What is logged can be changed meanwhile through `log`.
 pub fn serve(config: &Config, log: LogFilter) -> Result<(), ServeError> {
-    if config.nvme_tcp.is_none() && config.nbd.as_ref().is_none_or(|nbd| nbd.exports.is_empty()) {
+    let has_nbd = config.nbd.as_ref().is_some_and(|nbd| !nbd.exports.is_empty());
+    if config.nvme_tcp.is_none() && config.vhost_user.is_none() && !has_nbd {
         return Err(ServeError::NothingToServe);
     }
     let mut config = config.clone();
@@ -264,6 +268,10 @@ fn report(mut lines: Vec<String>, target: &Target, cloud: Option<&RunningCloud>,
         let mode = if export.read_only { "read-only" } else { "read-write" };
         let offline = if target.is_offline(&export.disk) { ", OFFLINE" } else { "" };
         lines.push(format!("  nbd export {:?}: disk {}, {mode}{offline}", export.name, export.disk));
+    }
+    for socket in target.vhost_user().map(VhostUserServer::report).unwrap_or_default() {
+        let mode = if socket.read_only { "read-only" } else { "read-write" };
+        lines.push(format!("  vhost_user {}: disk {}, {mode}", socket.path.display(), socket.disk));
     }
     lines.extend(cloud.into_iter().flat_map(RunningCloud::describe));
     if let Some(control) = &config.control {

@@ -3,7 +3,7 @@
 //! The process ends with the value. Should this process be killed, the guest sees its line closed, its `init` ends, and QEMU with it.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,14 @@ impl Host {
     }
 }
 
+/// A disk that QEMU gives a guest over vhost-user.
+pub struct VhostUser {
+    /// Where it is.
+    pub socket: PathBuf,
+    /// Options of the device, such as `num-queues=2`.
+    pub options: &'static str,
+}
+
 /// A running guest.
 pub struct Guest {
     pub host: Host,
@@ -43,12 +51,14 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub fn power_on(image: &Path, cpus: usize, host: Host) -> Self {
+    /// A guest with such disks is rebooted when it wants to be; any other ends then.
+    pub fn power_on(image: &Path, cpus: usize, host: Host, disks: &[VhostUser]) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let words = File::create(folder.path().join("qemu")).expect("a file");
         let mut process = Command::new(QEMU)
-            .args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"])
-            .args(["-smp", &cpus.to_string(), "-m", &MEMORY_MIB.to_string(), "-display", "none", "-no-reboot"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-nodefaults", "-no-user-config"])
+            .args(["-smp", &cpus.to_string(), "-m", &MEMORY_MIB.to_string(), "-display", "none"])
+            .args(hardware(disks))
             .args(["-serial", &format!("file:{}", folder.path().join("console").display())])
             .args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"])
             .args(["-device", "virtserialport,chardev=agent,name=agent"])
@@ -73,6 +83,13 @@ impl Guest {
         eprintln!("[{}] up after another {:.1} s", self.host.name, begin.elapsed().as_secs_f64());
         let (nqn, id) = (self.host.nqn(), self.host.id);
         self.sh(&format!("echo {nqn} > /etc/nvme/hostnqn; echo {id} > /etc/nvme/hostid"));
+    }
+
+    /// Boots it again at once, as a person does by the button; it waits until it is up.
+    pub fn reboot(&self) {
+        // The answer never comes: the guest is gone before.
+        drop(self.start(PATIENCE, "echo 1 > /proc/sys/kernel/sysrq; echo b > /proc/sysrq-trigger"));
+        self.wait_until_ready();
     }
 
     /// Runs a script that has to succeed, and gives what it printed.
@@ -151,6 +168,21 @@ impl Answer {
     fn say(&self) {
         self.out.lines().chain(self.err.lines()).take(60).for_each(|line| eprintln!("    {line:.200}"));
     }
+}
+
+/// The machine, and its disks over vhost-user: these need memory that the target shares.
+fn hardware(disks: &[VhostUser]) -> Vec<String> {
+    if disks.is_empty() {
+        return ["-machine", "q35", "-no-reboot"].map(str::to_owned).to_vec();
+    }
+    let memory = format!("memory-backend-memfd,id=mem,size={MEMORY_MIB}M,share=on");
+    let mut all = ["-machine", "q35,memory-backend=mem", "-object", &memory].map(str::to_owned).to_vec();
+    for (n, VhostUser { socket, options }) in disks.iter().enumerate() {
+        let socket = socket.display();
+        all.extend(["-chardev".to_owned(), format!("socket,id=disk{n},path={socket},reconnect=1")]);
+        all.extend(["-device".to_owned(), format!("vhost-user-blk-pci,chardev=disk{n},{options}")]);
+    }
+    all
 }
 
 fn kernel_options() -> String {

@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod agent;
+mod disk;
 mod initiator;
 mod machine;
 
@@ -16,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use initiator::Portal;
-pub use machine::{Guest, Host};
+pub use machine::{Guest, Host, VhostUser};
 
 /// Where a guest finds the loopback of this machine.
 pub const HOST: &str = "10.0.2.2";
@@ -54,8 +55,15 @@ impl Image {
 
     /// Boots guests side by side, each with the identity of a host and `cpus` processors.
     pub fn boot<const N: usize>(&self, cpus: usize, hosts: [Host; N]) -> [Guest; N] {
-        let guests = hosts.map(|host| Guest::power_on(&self.folder, cpus, host));
+        let guests = hosts.map(|host| Guest::power_on(&self.folder, cpus, host, &[]));
         guests.iter().for_each(Guest::wait_until_ready);
         guests
+    }
+
+    /// Boots one guest with disks of its own over vhost-user; their targets have to listen.
+    pub fn boot_with(&self, cpus: usize, host: Host, disks: &[VhostUser]) -> Guest {
+        let guest = Guest::power_on(&self.folder, cpus, host, disks);
+        guest.wait_until_ready();
+        guest
     }
 }

@@ -44,11 +44,16 @@ pub struct Target {
 
 impl Target {
     pub fn start(clients: &[Client], disks: &[Disk]) -> Self {
+        Self::start_with(clients, disks, "")
+    }
+
+    /// The same with more of a configuration.
+    pub fn start_with(clients: &[Client], disks: &[Disk], more: &str) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let port = free_port();
         let mut text = format!(
             "[reactor]\nmemory_mib = 64\nhugepages = 'never'\n[nvme_tcp]\nlisten = ['127.0.0.1:{port}']\nstate_dir = 'state'\n\
-             [control]\nsocket = 'control.sock'\n[[account]]\nname = 'acme'\n"
+             [control]\nsocket = 'control.sock'\n{more}\n[[account]]\nname = 'acme'\n"
         );
         std::fs::create_dir(folder.path().join("state")).expect("a folder");
         let secret = |name: &str, bytes: &[u8]| {
@@ -130,7 +135,8 @@ impl Target {
         bytes
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }

@@ -83,6 +83,7 @@ pub(super) fn one(DiskDetail { disk, kernel, device_is, volume }: &DiskDetail) -
         ("shared", if disk.shared { "yes" } else { "no" }.to_owned()),
         ("attached to", or_none(disk.attached_to.join(", "))),
         ("nbd exports", or_none(disk.nbd_exports.join(", "))),
+        ("sockets", or_none(disk.vhost_user_sockets.join(", "))),
     ]);
     lines.iter().map(|(key, value)| format!("{key:<12} {}\n", printable(value))).collect()
 }

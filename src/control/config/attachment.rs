@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::disk::DiskConfig;
+use crate::export::vhost_user::is_file_name;
 
 use super::{Config, ConfigError, known};
 
@@ -64,10 +65,14 @@ fn check_hosts_of(config: &Config, disk: &DiskConfig, account: &str) -> Result<(
         }
     }
     let Some(first) = disk.attached_to.first() else { return Ok(()) };
-    if config.nvme_tcp.is_none() {
+    if config.nvme_tcp.is_none() && config.vhost_user.is_none() {
         return Err(ConfigError::Wrong(format!(
-            "it is attached to host {first}, but there is no [nvme_tcp]; add it with an address to listen on"
+            "it is attached to host {first}, but there is no [nvme_tcp]; add it with an address to listen on, or [vhost_user] for virtual machines \
+             of this host"
         )));
+    }
+    if config.vhost_user.is_some() {
+        check_sockets(disk)?;
     }
     if disk.shared {
         return Ok(());
@@ -82,7 +87,24 @@ fn check_hosts_of(config: &Config, disk: &DiskConfig, account: &str) -> Result<(
             "it is not shared, and is attached to host {first} and the NBD export {export:?} at once; drop one of them, or set shared = true"
         )));
     }
+    if let Some(export) = config.sockets_of(&disk.name).next() {
+        return Err(ConfigError::InUse(format!(
+            "it is not shared, and is attached to host {first} and the vhost-user export {:?} at once; drop one of them, or set shared = true",
+            export.name
+        )));
+    }
     Ok(())
+}
+
+/// Over vhost-user the names of hosts and disks are those of folders and files.
+fn check_sockets(disk: &DiskConfig) -> Result<(), ConfigError> {
+    let mut names = disk.attached_to.iter().chain([&disk.name]);
+    match names.find(|name| !is_file_name(name)) {
+        None => Ok(()),
+        Some(name) => Err(ConfigError::Wrong(format!(
+            "with [vhost_user] the names of hosts and of their disks are those of files, which {name:?} cannot be"
+        ))),
+    }
 }
 
 #[cfg(test)]

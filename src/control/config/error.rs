@@ -9,6 +9,7 @@ use crate::device::DeviceError;
 use crate::disk::DiskError;
 use crate::export::nbd::NbdError;
 use crate::export::nvme_tcp::{NvmeTcpError, PolicyError};
+use crate::export::vhost_user::VhostUserError;
 use crate::kms::KmsError;
 use crate::volume::PoolError;
 
@@ -77,6 +78,9 @@ pub enum ConfigError {
     /// The NVMe/TCP export cannot be served.
     #[error(transparent)]
     NvmeTcp(#[from] NvmeTcpError),
+    /// The vhost-user export cannot be served.
+    #[error(transparent)]
+    VhostUser(#[from] VhostUserError),
 }
 
 impl From<KmsError> for ConfigError {

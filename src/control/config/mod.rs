@@ -22,6 +22,7 @@ use crate::disk::{DiskConfig, Encryption};
 use crate::export::nbd::NbdConfig;
 use crate::export::nvme_tcp::NvmeTcpConfig;
 use crate::export::stream::ListenAddress;
+use crate::export::vhost_user::{VhostUserConfig, VhostUserExportConfig};
 use crate::reactor::{ReactorConfig, allowed_cpus};
 
 pub use account::{AccountConfig, HostConfig};
@@ -62,6 +63,8 @@ pub struct Config {
     pub nbd: Option<NbdConfig>,
     /// The NVMe/TCP export.
     pub nvme_tcp: Option<NvmeTcpConfig>,
+    /// The vhost-user export.
+    pub vhost_user: Option<VhostUserConfig>,
     /// The cloud's API, and what it hands out.
     pub cloud: Option<CloudConfig>,
     /// The control socket; without it nothing can be asked or changed at run time.
@@ -85,6 +88,7 @@ impl Default for Config {
             disks: Vec::new(),
             nbd: None,
             nvme_tcp: None,
+            vhost_user: None,
             cloud: None,
             control: None,
             folder: PathBuf::new(),
@@ -133,6 +137,10 @@ impl Config {
         if let Some(path) = self.nvme_tcp.as_mut().and_then(|nvme_tcp| nvme_tcp.state_dir.as_mut()) {
             *path = folder.join(&path);
         }
+        // One that is missing stays so, and is found missing.
+        for vhost_user in self.vhost_user.iter_mut().filter(|it| !it.directory.as_os_str().is_empty()) {
+            vhost_user.directory = folder.join(&vhost_user.directory);
+        }
         if let Some(control) = &mut self.control {
             control.socket = folder.join(&control.socket);
         }
@@ -169,6 +177,19 @@ impl Config {
         exports.map(|export| export.name.as_str())
     }
 
+    /// The sockets at which vhost-user serves a disk for operators.
+    pub(super) fn sockets_of(&self, disk: &str) -> impl Iterator<Item = &VhostUserExportConfig> {
+        self.vhost_user.iter().flat_map(|it| &it.exports).filter(move |export| export.disk == disk)
+    }
+
+    /// Where the sockets of a disk are, while it is open.
+    pub(super) fn socket_paths(&self, disk: &DiskConfig) -> Vec<PathBuf> {
+        let Some(vhost_user) = &self.vhost_user else { return Vec::new() };
+        let of_exports = self.sockets_of(&disk.name).map(|export| vhost_user.socket_of(&export.name));
+        let of_hosts = disk.attached_to.iter().map(|host| vhost_user.socket_for(host, &disk.name));
+        of_exports.chain(of_hosts).collect()
+    }
+
     /// What one struct alone cannot see: names used twice, names that lead nowhere, devices used twice, disks seen by whom they must not be.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         check_region(&self.region)?;
@@ -185,6 +206,9 @@ impl Config {
         }
         if let Some(nvme_tcp) = &self.nvme_tcp {
             nvme_tcp.check()?;
+        }
+        if let Some(vhost_user) = &self.vhost_user {
+            vhost_user.check(self.disks.iter().map(|disk| disk.name.as_str()))?;
         }
         account::check_hosts(&self.accounts, &self.hosts)?;
         attachment::check_attachments(self)

@@ -61,7 +61,8 @@ impl Config {
     pub(in crate::control) fn is_used(&self, name: &str) -> Result<bool, ConfigError> {
         let disk = self.disk(name)?;
         let is_kept = matches!(self.encryption_of(disk)?, Encryption::Kms);
-        Ok(!is_kept || !disk.attached_to.is_empty() || self.exports_of(name).next().is_some())
+        let is_exported = self.exports_of(name).next().is_some() || self.sockets_of(name).next().is_some();
+        Ok(!is_kept || !disk.attached_to.is_empty() || is_exported)
     }
 
     /// How a disk is encrypted: as it says, or as the disk whose snapshot it is made from.

@@ -9,6 +9,7 @@ use crate::control::config::ConfigError;
 use crate::device::DeviceError;
 use crate::disk::DiskError;
 use crate::export::nvme_tcp::{InventoryError, NvmeTcpError};
+use crate::export::vhost_user::VhostUserError;
 use crate::kms::KmsError;
 use crate::volume::PoolError;
 
@@ -136,6 +137,7 @@ impl From<ConfigError> for Refusal {
             | ConfigError::Host(_)
             | ConfigError::Nbd(_) => Kind::Refused,
             ConfigError::NvmeTcp(error) => kind_of(error),
+            ConfigError::VhostUser(error) => kind_of_vhost_user(error),
             ConfigError::Offline(_) => Kind::Offline,
             ConfigError::Pool(error) => kind_of_pool(error),
             ConfigError::Kms { source, .. } => kind_of_kms(source),
@@ -147,6 +149,12 @@ impl From<ConfigError> for Refusal {
 impl From<NvmeTcpError> for Refusal {
     fn from(error: NvmeTcpError) -> Self {
         Self::new(kind_of(&error), error.to_string())
+    }
+}
+
+impl From<VhostUserError> for Refusal {
+    fn from(error: VhostUserError) -> Self {
+        Self::new(kind_of_vhost_user(&error), error.to_string())
     }
 }
 
@@ -192,6 +200,16 @@ fn kind_of_pool(error: &PoolError) -> Kind {
         E::Invalid { .. } | E::Format { .. } => Kind::Refused,
         E::Offline { .. } => Kind::Offline,
         E::Io { .. } | E::Device { .. } => Kind::Failed,
+    }
+}
+
+fn kind_of_vhost_user(error: &VhostUserError) -> Kind {
+    use VhostUserError as E;
+    match error {
+        E::Config(_) => Kind::Refused,
+        E::Taken(_) => Kind::InUse,
+        E::CloseTimeout(_) => Kind::TimedOut,
+        E::Folder { .. } | E::Listen(_) | E::Disk(_) => Kind::Failed,
     }
 }
 

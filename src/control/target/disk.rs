@@ -53,6 +53,9 @@ pub struct DiskReport {
     pub attached_to: Vec<String>,
     /// The names under which NBD exports it.
     pub nbd_exports: Vec<String>,
+    /// The sockets at which virtual machines find it while it is open.
+    #[serde(default)]
+    pub vhost_user_sockets: Vec<String>,
 }
 
 /// A disk and what it stands on.
@@ -123,6 +126,7 @@ impl State {
             Ok(Encryption::Xts(_)) => Some("file"),
             Ok(Encryption::None) | Err(_) => None,
         };
+        let sockets = self.config.socket_paths(config);
         DiskReport {
             name: config.name.clone(),
             account: config.account.clone(),
@@ -146,6 +150,7 @@ impl State {
             limits: config.limits,
             attached_to: config.attached_to.clone(),
             nbd_exports: self.config.exports_of(&config.name).map(str::to_owned).collect(),
+            vhost_user_sockets: sockets.iter().map(|path| path.display().to_string()).collect(),
         }
     }
 
@@ -249,6 +254,13 @@ impl Target {
         if let Some(server) = self.nvme_tcp() {
             namespace::place(server, config, config.disk(name)?, &disk)?;
         }
+        if let Err(e) = self.place_sockets(config, &disk) {
+            if let Some(server) = self.nvme_tcp().filter(|_| config.disk(name).is_ok_and(|disk| disk.account.is_some()))
+            {
+                server.remove_disk(name)?;
+            }
+            return Err(e.into());
+        }
         self.state().disks.insert(disk);
         Ok(())
     }
@@ -263,6 +275,7 @@ impl Target {
             Ok(())
         };
         self.change(edit, |_| {
+            self.remove_sockets(name);
             if let Some(server) = self.server_of(name) {
                 server.remove_disk(name)?;
             }
@@ -282,8 +295,12 @@ impl Target {
                 return self.open(config, &to.name, actor);
             }
             self.check_key(config, &to.name, actor, Operation::Attach)?;
-            if let Some(server) = self.server_of(&to.name) {
-                server.attach(&to.name, &to.host)?;
+            self.place_socket_for(config, &to.name, &to.host)?;
+            if let Some(server) = self.server_of(&to.name)
+                && let Err(e) = server.attach(&to.name, &to.host)
+            {
+                self.remove_socket_for(&to.name, &to.host)?;
+                return Err(e.into());
             }
             Ok(())
         })?;
@@ -333,14 +350,18 @@ impl Target {
             Ok(())
         };
         let finished = self.change(edit, |config| {
-            let Some(server) = self.server_of(&from.name) else { return Ok(Ok(())) };
-            let detached = match server.detach(&from.name, &from.host) {
-                // The host does not see the disk any more, which is to be remembered; only its last commands have not ended.
-                Err(late @ NvmeTcpError::DetachTimeout { .. }) => Ok(Err(late)),
-                other => Ok(Ok(other?)),
+            // The host does not see the disk any more, which is to be remembered; only its last commands have not ended.
+            let late = self.remove_socket_for(&from.name, &from.host).map_err(Refusal::from);
+            let server = self.server_of(&from.name);
+            let detached = match server.map_or(Ok(()), |server| server.detach(&from.name, &from.host)) {
+                Err(late @ NvmeTcpError::DetachTimeout { .. }) => Ok(Err(late.into())),
+                other => Ok(other.map(|()| late)?),
             };
             if !config.is_used(&from.name)? {
-                server.remove_disk(&from.name)?;
+                if let Some(server) = server {
+                    server.remove_disk(&from.name)?;
+                }
+                self.remove_sockets(&from.name);
                 let disk = self.state().disks.set_detached(&from.name);
                 disk.map(disks::close);
             }
@@ -387,9 +408,16 @@ impl Target {
 /// Refuses what must not happen to a disk that a host or a client may use.
 pub(super) fn refuse_if_seen(config: &Config, name: &str) -> Result<(), Refusal> {
     refuse_if_attached(config, name)?;
-    let Some(export) = config.exports_of(name).next() else { return Ok(()) };
-    let what =
-        format!("disk {name} is the NBD export {export:?}; NBD exports are changed in the configuration file only");
+    let what = if let Some(export) = config.exports_of(name).next() {
+        format!("disk {name} is the NBD export {export:?}; NBD exports are changed in the configuration file only")
+    } else if let Some(export) = config.sockets_of(name).next() {
+        let export = &export.name;
+        format!(
+            "disk {name} is the vhost-user export {export:?}; such exports are changed in the configuration file only"
+        )
+    } else {
+        return Ok(());
+    };
     Err(Refusal::new(Kind::InUse, what))
 }
 

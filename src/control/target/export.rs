@@ -10,6 +10,7 @@ use crate::control::config::Config;
 use crate::disk::Disk;
 use crate::export::nbd::NbdError;
 use crate::export::nvme_tcp::{Controller, Nqn, NvmeTcpServer, Subsystem};
+use crate::export::vhost_user::{Owner, SocketReport, VhostUserServer};
 
 use super::Target;
 
@@ -20,6 +21,61 @@ pub struct ExportsReport {
     pub nbd: Option<NbdReport>,
     /// NVMe/TCP.
     pub nvme_tcp: Option<NvmeTcpReport>,
+    /// vhost-user.
+    #[serde(default)]
+    pub vhost_user: Option<VhostUserReport>,
+}
+
+/// The vhost-user export.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VhostUserReport {
+    /// The folder of the sockets.
+    pub directory: String,
+    /// What is found there.
+    pub sockets: Vec<VhostUserSocketReport>,
+}
+
+/// A disk at a socket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VhostUserSocketReport {
+    /// The socket.
+    pub path: String,
+    /// The disk.
+    pub disk: String,
+    /// The export, if it is an operator's.
+    pub export: Option<String>,
+    /// The host, if the disk is attached to one.
+    pub host: Option<String>,
+    /// Whether the virtual machine cannot change the disk.
+    pub read_only: bool,
+    /// Who is connected.
+    pub peer: Option<String>,
+    /// For each queue that the virtual machine uses, the core of the reactor that serves it.
+    pub queue_cores: Vec<usize>,
+}
+
+impl VhostUserReport {
+    fn of(server: &VhostUserServer) -> Self {
+        let socket = |socket: SocketReport| {
+            let (export, host) = match socket.owner {
+                Owner::Export(name) => (Some(name), None),
+                Owner::Host(name) => (None, Some(name)),
+            };
+            VhostUserSocketReport {
+                path: socket.path.display().to_string(),
+                disk: socket.disk,
+                export,
+                host,
+                read_only: socket.read_only,
+                peer: socket.peer,
+                queue_cores: socket.queue_cores,
+            }
+        };
+        Self {
+            directory: server.config().directory.display().to_string(),
+            sockets: server.report().into_iter().map(socket).collect(),
+        }
+    }
 }
 
 /// The NBD export.
@@ -165,7 +221,11 @@ impl ControllerReport {
 
 impl Target {
     pub(in crate::control) fn exports(&self) -> ExportsReport {
-        ExportsReport { nbd: self.nbd_report(), nvme_tcp: self.nvme_tcp().map(nvme_tcp_report) }
+        ExportsReport {
+            nbd: self.nbd_report(),
+            nvme_tcp: self.nvme_tcp().map(nvme_tcp_report),
+            vhost_user: self.vhost_user().map(VhostUserReport::of),
+        }
     }
 
     /// All controllers, those of the discovery subsystem last.

@@ -125,6 +125,7 @@ impl Target {
             namespace::place(server, &config, config.disk(name)?, &disk)?;
         }
         self.export_over_nbd(&config, &disk)?;
+        self.place_sockets(&config, &disk)?;
         self.state().disks.insert(disk);
         Ok(true)
     }

@@ -20,6 +20,7 @@ mod pool;
 mod snapshot;
 mod space;
 mod stat;
+mod vhost_user;
 mod volume;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -31,6 +32,7 @@ use crate::cloud::Cloud;
 use crate::disk::Disk;
 use crate::export::nbd::{NbdConfig, NbdServer};
 use crate::export::nvme_tcp::NvmeTcpServer;
+use crate::export::vhost_user::VhostUserServer;
 use crate::reactor::{ReactorThread, Remote};
 
 use super::config::Config;
@@ -47,7 +49,7 @@ pub use disk::{Attachment, DiskDetail, DiskName, DiskReport, NewDisk, VolumeDeta
 pub(super) use disks::Disks;
 pub use export::{
     ControllerReport, ExportsReport, NamespaceReport, NbdExportReport, NbdReport, NvmeTcpReport, QueueReport,
-    SubsystemReport,
+    SubsystemReport, VhostUserReport, VhostUserSocketReport,
 };
 pub use host::{HostName, HostReport};
 pub(super) use info::describe_pages;
@@ -69,6 +71,7 @@ pub struct Target {
     remotes: Vec<Remote>,
     nbd: Option<NbdServer>,
     nvme_tcp: Option<NvmeTcpServer>,
+    vhost_user: Option<VhostUserServer>,
     storage: Arc<Storage>,
     watch: space::Watch,
     conversions: convert::Conversions,
@@ -135,12 +138,16 @@ impl Target {
         let nbd = nbd.map(|nbd| NbdServer::start_even_empty(&nbd, &disks.all_open(), &remotes)).transpose()?;
         let nvme_tcp = config.nvme_tcp.as_ref();
         let nvme_tcp = nvme_tcp.map(|nvme_tcp| namespace::serve(nvme_tcp, config, &disks, &remotes)).transpose()?;
+        let vhost_user = config.vhost_user.as_ref();
+        let vhost_user =
+            vhost_user.map(|it| vhost_user::serve(it, config, nvme_tcp.as_ref(), &disks, &remotes)).transpose()?;
         Ok(Self {
             started: Instant::now(),
             reactors: reactors.iter().map(ReactorReport::new).collect(),
             remotes,
             nbd,
             nvme_tcp,
+            vhost_user,
             watch: space::Watch::start(storage.clone())?,
             storage,
             conversions: convert::Conversions::default(),
@@ -171,20 +178,27 @@ impl Target {
         self.nvme_tcp.as_ref()
     }
 
+    pub(super) fn vhost_user(&self) -> Option<&VhostUserServer> {
+        self.vhost_user.as_ref()
+    }
+
     /// Connections at this moment, on all exports.
     pub(super) fn connections(&self) -> usize {
         self.nbd.as_ref().map_or(0, NbdServer::connections)
             + self.nvme_tcp.as_ref().map_or(0, NvmeTcpServer::connections)
+            + self.vhost_user.as_ref().map_or(0, VhostUserServer::sessions)
     }
 
     /// Stops all exports at once: what is under way is finished, answered and made durable. Returns whether all that was done within the time.
     pub(super) fn stop(self, timeout: Duration) -> bool {
-        let Self { nbd, nvme_tcp, watch, .. } = self;
+        let Self { nbd, nvme_tcp, vhost_user, watch, .. } = self;
         drop(watch);
         std::thread::scope(|scope| {
             let nbd = scope.spawn(move || nbd.is_none_or(|nbd| nbd.stop(timeout)));
+            let vhost_user = scope.spawn(move || vhost_user.is_none_or(|vhost_user| vhost_user.stop(timeout)));
             let nvme_tcp = nvme_tcp.is_none_or(|nvme_tcp| nvme_tcp.stop(timeout));
-            nbd.join().expect("it does not panic") && nvme_tcp
+            let ended = [nbd, vhost_user].map(|end| end.join().expect("it does not panic"));
+            ended == [true; 2] && nvme_tcp
         })
     }
 

@@ -179,11 +179,8 @@ impl Target {
             self.check_key(config, &to.disk, actor, Operation::Rollback)?;
             let _held = self.hold_clients(&to.disk)?;
             pool.rollback(&to.disk, &to.snapshot)?;
-            if let Some(server) = self.server_of(&to.disk) {
-                // It may have had another size then.
-                server.resized(&to.disk)?;
-            }
-            Ok(())
+            // It may have had another size then.
+            self.tell_size(&to.disk)
         })?;
         self.changed_disk(&to.disk)
     }
@@ -204,11 +201,8 @@ impl Target {
             let _held = self.hold_clients(name)?;
             self.check_key(config, name, actor, Operation::Reinitialise)?;
             pool.reinitialise(name, source.as_deref())?;
-            if let Some(server) = self.server_of(name) {
-                // The snapshot may be larger.
-                server.resized(name)?;
-            }
-            Ok(())
+            // The snapshot may be larger.
+            self.tell_size(name)
         })?;
         self.changed_disk(name)
     }

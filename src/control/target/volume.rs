@@ -15,6 +15,7 @@ use crate::crypto::xts::SectorSize;
 use crate::device::Size;
 use crate::disk::{DiskConfig, Encryption, Limits};
 use crate::export::nbd::Held;
+use crate::export::vhost_user::HeldVhostUser;
 use crate::kms::audit::{Actor, Operation};
 use crate::volume::{Pool, PoolError, Shrink, VolumeInfo, once_free};
 
@@ -102,6 +103,12 @@ pub struct NewSize {
     pub shrink: bool,
 }
 
+/// A disk that no client of NBD and no virtual machine may reach until this is dropped.
+pub(super) struct HeldDisk {
+    _nbd: Option<Held>,
+    _vhost_user: Option<HeldVhostUser>,
+}
+
 impl Target {
     pub(in crate::control) fn create_disk(
         &self,
@@ -162,6 +169,7 @@ impl Target {
         self.change(edit, |_| {
             let pool = pool_name_of(&self.state().config, name)?;
             let pool = self.storage.pool(&pool)?.pool;
+            self.remove_sockets(name);
             if let Some(server) = self.server_of(name) {
                 server.remove_disk(name)?;
             }
@@ -206,7 +214,10 @@ impl Target {
     }
 
     /// Tells hosts how large a disk is now.
-    fn tell_size(&self, name: &str) -> Result<(), Refusal> {
+    pub(super) fn tell_size(&self, name: &str) -> Result<(), Refusal> {
+        if let Some(server) = self.vhost_user() {
+            server.resized(name);
+        }
         Ok(self.server_of(name).map_or(Ok(()), |server| server.resized(name))?)
     }
 
@@ -249,14 +260,18 @@ impl Target {
         self.tell_size(name)
     }
 
-    /// Keeps NBD clients away from a disk, which must have none.
-    pub(super) fn hold_clients(&self, disk: &str) -> Result<Option<Held>, Refusal> {
-        let held = self.nbd().map(|nbd| nbd.hold(disk)).transpose();
-        held.map_err(|clients| {
-            let clients = if clients == 1 { "a client".to_owned() } else { format!("{clients} clients") };
-            let what = format!("disk {disk} is used by {clients} over NBD; disconnect first");
+    /// Keeps clients away from a disk that are no hosts of an NVMe target, which must be none: those of NBD, and virtual machines.
+    pub(super) fn hold_clients(&self, disk: &str) -> Result<HeldDisk, Refusal> {
+        let in_use = |one: &str, clients: usize, export: &str| {
+            let clients = if clients == 1 { format!("a {one}") } else { format!("{clients} {one}s") };
+            let what = format!("disk {disk} is used by {clients} over {export}; disconnect first");
             Refusal::new(Kind::InUse, what)
-        })
+        };
+        let nbd = self.nbd().map(|nbd| nbd.hold(disk)).transpose();
+        let nbd = nbd.map_err(|clients| in_use("client", clients, "NBD"))?;
+        let vhost_user = self.vhost_user().map(|vhost_user| vhost_user.hold(disk)).transpose();
+        let vhost_user = vhost_user.map_err(|machines| in_use("virtual machine", machines, "vhost-user"))?;
+        Ok(HeldDisk { _nbd: nbd, _vhost_user: vhost_user })
     }
 
     /// All volumes and snapshots of all pools that are open, with the names of their pools.

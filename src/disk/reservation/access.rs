@@ -16,6 +16,8 @@
 //! The rows of the reservation commands are kept by [`super::Reservations`] itself; the others by [`Access::allows`]. Both
 //! halves of a fused compare and write are checked, each as the command that it is.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 /// What a host may do: two bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access(u8);
@@ -74,6 +76,27 @@ impl Access {
     #[inline]
     pub const fn from_bits(bits: u8) -> Self {
         Self(bits & Self::FULL.0)
+    }
+}
+
+/// What a host may do with a namespace now; written when the reservation changes, read before each command.
+pub struct AccessCell(AtomicU8);
+
+impl AccessCell {
+    /// A cell with what the host may do now.
+    pub(crate) fn new(access: Access) -> Self {
+        Self(AtomicU8::new(access.bits()))
+    }
+
+    /// Acquire pairs with the release in `set`: who sees the new access also sees what was done before.
+    #[inline]
+    pub fn get(&self) -> Access {
+        Access::from_bits(self.0.load(Ordering::Acquire))
+    }
+
+    /// From now on the host may do this.
+    pub(crate) fn set(&self, access: Access) {
+        self.0.store(access.bits(), Ordering::Release);
     }
 }
 

@@ -35,7 +35,7 @@ mod store;
 mod testing;
 mod transition;
 
-pub use access::{Access, CommandClass};
+pub use access::{Access, AccessCell, CommandClass};
 pub use host::{HostId, HostIdFormat};
 pub use image::ImageError;
 pub use kind::ReservationType;

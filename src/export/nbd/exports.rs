@@ -8,10 +8,10 @@ use std::sync::{Arc, RwLock};
 
 use crate::disk::Disk;
 
-use super::clients::Clients;
 use super::config::NbdExportConfig;
 use super::request::Negotiated;
 use super::wire::transmission;
+use crate::export::clients::Clients;
 
 /// The announced preferred block size, unless sectors are larger.
 const PREFERRED_BLOCK: u32 = 4096;

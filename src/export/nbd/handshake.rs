@@ -11,13 +11,13 @@ use zerocopy::IntoBytes;
 use crate::reactor::SendBatch;
 
 use super::Link;
-use super::clients::Guest;
 use super::end::{EndReason, Violation};
 use super::exports::{Export, Exports};
 use super::option::{InfoRequest, Malformed, MetaContextRequest, whole_string};
 use super::receiver::Receiver;
 use super::request::{MAX_PAYLOAD, Negotiated};
 use super::wire::{self, handshake, info, option, reply};
+use crate::export::clients::Guest;
 
 /// No option needs more: a name, and some queries.
 const LONGEST_OPTION: u32 = 32 << 10;

@@ -17,7 +17,6 @@
 //! What always holds: a client can end its own connection and nothing else; it holds at most its share of the reactor's buffers; a request
 //! that is not in the disk's sectors is refused and changes nothing; nothing is logged or allocated for a request at steady state.
 
-mod clients;
 mod config;
 mod end;
 mod exports;

@@ -14,10 +14,10 @@ use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Liste
 use crate::reactor::Remote;
 
 use super::NbdError;
-use super::clients::Hold;
 use super::config::{NbdConfig, NbdExportConfig};
 use super::exports::{Export, Exports};
 use super::shard::Shard;
+use crate::export::clients::Hold;
 
 /// Numbers for servers, so that several can share a reactor.
 static NEXT_SERVER: AtomicU64 = AtomicU64::new(0);

@@ -8,9 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::disk::reservation::AccessCell;
 use crate::disk::{Consumer, DiskQueue, Tap};
 
-use super::desk::{AccessCell, Desk, holder};
+use super::desk::{Desk, holder};
 use super::subsystem::{HostId, Namespace};
 use super::wire::status::Status;
 

@@ -5,35 +5,16 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tracing::warn;
 
 use crate::disk::reservation::{
-    Access, HostId, Outcome, Refusal, Report, ReservationStore, Reservations, StoreError, Transition,
+    AccessCell, HostId, Outcome, Refusal, Report, ReservationStore, Reservations, StoreError, Transition,
 };
 
 use super::subsystem;
 use super::wire::status::Status;
-
-/// What a host may do with a namespace now; written when the reservation changes, read before each command.
-pub(super) struct AccessCell(AtomicU8);
-
-impl AccessCell {
-    fn new(access: Access) -> Self {
-        Self(AtomicU8::new(access.bits()))
-    }
-
-    /// Acquire pairs with the release in [`AccessCell::set`]: who sees the new access also sees what was done before.
-    pub(super) fn get(&self) -> Access {
-        Access::from_bits(self.0.load(Ordering::Acquire))
-    }
-
-    fn set(&self, access: Access) {
-        self.0.store(access.bits(), Ordering::Release);
-    }
-}
 
 /// A connected host as reservations name it.
 pub(super) fn holder(host: subsystem::HostId) -> HostId {

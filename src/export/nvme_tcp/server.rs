@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::disk::Disk;
+use crate::disk::reservation::AccessCell;
 use crate::export::stream::{Acceptor, Arrival, Connections, ListenAddress, Listener, finish, on_each};
 use crate::reactor::Remote;
 
 use super::NvmeTcpError;
 use super::config::NvmeTcpConfig;
-use super::desk::Desk;
+use super::desk::{Desk, holder};
 use super::shard::{Shard, ShardSetup, ViewsOf};
-use super::subsystem::{Host, Limits, NamespaceOptions, Subsystem, Subsystems};
+use super::subsystem::{Host, HostId, Limits, NamespaceOptions, Subsystem, Subsystems};
 use super::wire::status::Status;
 
 /// Numbers for servers, so that several can share a reactor.
@@ -30,6 +31,9 @@ const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the end of a disk waits for commands that wait for their hosts' data: they have no part of it any more, but hold on to it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Stands for a host without an identifier, which is never a registrant.
+const UNKNOWN: HostId = HostId([0xFF; 16]);
 
 /// A disk that becomes a namespace.
 #[derive(Clone)]
@@ -280,6 +284,14 @@ impl NvmeTcpServer {
     pub fn registrants(&self, disk: &str) -> usize {
         let (number, name) = (self.number, disk.to_owned());
         self.reactors[0].call(move |_| Shard::registrants(number, &name))
+    }
+
+    /// What reservations let a host do with a disk that reaches it in another way, kept up to date; it cannot register there. `None` if the disk is no
+    /// namespace.
+    pub fn access(&self, disk: &str, host_id: Option<HostId>) -> Option<Arc<AccessCell>> {
+        let (number, name) = (self.number, disk.to_owned());
+        let host = holder(host_id.filter(|id| id.is_some()).unwrap_or(UNKNOWN));
+        self.reactors[0].call(move |_| Shard::access(number, &name, host))
     }
 
     /// Puts another disk, which is a namespace of the same account that nobody sees, behind the held one; and the other way round. Hosts go

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::disk::reservation::{AccessCell, HostId as Holder};
 use crate::disk::{Consumer, Disk, DiskError, DiskQueue};
 use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share, let_go};
 use crate::memory::PAGE;
@@ -171,6 +172,13 @@ impl Shard {
         let Some(shard) = Self::find(server) else { return 0 };
         let disks = shard.disks.borrow();
         disks.get(disk).map_or(0, |(_, desk)| desk.report(|report| report.registrants().len()))
+    }
+
+    /// What the reservation of a disk lets a host do.
+    pub(super) fn access(server: u64, disk: &str, host: Holder) -> Option<Arc<AccessCell>> {
+        let shard = Self::find(server)?;
+        let disks = shard.disks.borrow();
+        disks.get(disk).map(|(_, desk)| desk.access_of(host))
     }
 
     /// Opens a disk here.

@@ -49,6 +49,7 @@ impl Target {
                 }
                 return Err(refusal);
             }
+            self.remove_sockets(name);
             if let Some(server) = if is_new { None } else { self.server_of(name) } {
                 server.remove_disk(name)?;
             }

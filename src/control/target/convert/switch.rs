@@ -37,6 +37,14 @@ impl Target {
             );
             return Err(Refusal::new(Kind::InUse, what));
         }
+        if let Some(export) = self.state().config.sockets_of(source).next() {
+            let what = format!(
+                "disk {source} is the vhost-user export {:?}, whose virtual machine cannot be switched: convert it without --switch while none is \
+                 connected, and name the new disk in the configuration file",
+                export.name
+            );
+            return Err(Refusal::new(Kind::InUse, what));
+        }
         let registrants = self.server_of(source).map_or(0, |server| server.registrants(source));
         if registrants > 0 {
             let what = format!(
@@ -80,6 +88,8 @@ impl Converting<'_> {
                 None => self.last_round()?,
             }
             self.job.set_switched();
+            // No virtual machine is there, and the next one finds the destination.
+            target.remove_sockets(&source);
             let why = conversion::why_not(&self.source).unwrap_or_default();
             let closed = target.state().disks.set_offline(&source, why);
             self.put_in_place(is_used, config, server, &destination);
@@ -157,7 +167,7 @@ impl Converting<'_> {
         let wrong = match server {
             Some(_) if is_used => {
                 target.state().disks.insert(self.disk.clone());
-                None
+                target.place_sockets(config, &self.disk).err().map(|e| e.to_string())
             }
             Some(server) => {
                 target.state().disks.set_detached(destination);

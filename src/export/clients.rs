@@ -8,24 +8,24 @@ const HELD: usize = usize::MAX;
 
 /// The clients of one export, on all reactors.
 #[derive(Default)]
-pub(super) struct Clients(AtomicUsize);
+pub(in crate::export) struct Clients(AtomicUsize);
 
 /// A client that counts until this is dropped.
-pub(super) struct Guest(Arc<Clients>);
+pub(in crate::export) struct Guest(Arc<Clients>);
 
 /// Nobody may come until this is dropped, or ever, if it is kept.
-pub(super) struct Hold(Option<Arc<Clients>>);
+pub(in crate::export) struct Hold(Option<Arc<Clients>>);
 
 impl Clients {
     /// Counts a client; `None` if none may come now.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Guest> {
+    pub(in crate::export) fn enter(self: &Arc<Self>) -> Option<Guest> {
         let more = |count: usize| (count != HELD).then(|| count + 1);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
         Some(Guest(self.clone()))
     }
 
     /// Lets nobody in, if nobody is there; or says how many are, which are none if it is held already: one hold at a time.
-    pub(super) fn hold(self: &Arc<Self>) -> Result<Hold, usize> {
+    pub(in crate::export) fn hold(self: &Arc<Self>) -> Result<Hold, usize> {
         match self.0.compare_exchange(0, HELD, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(Hold(Some(self.clone()))),
             Err(HELD) => Err(0),
@@ -36,7 +36,7 @@ impl Clients {
 
 impl Hold {
     /// Nobody may come any more: there is nothing to come to.
-    pub(super) fn keep(mut self) {
+    pub(in crate::export) fn keep(mut self) {
         self.0 = None;
     }
 }
