@@ -1,5 +1,7 @@
 //! `strongroom bench` measures what it says, checks what it reads, and fails when a command fails.
 
+mod vhost;
+
 use std::io::{Read, Write};
 use std::process::{Command, Output};
 
@@ -124,4 +126,33 @@ fn options_that_do_not_go_with_a_target_are_refused() {
     refused(&["nvme-tcp://127.0.0.1/nqn.x", "--verify"], 2, "cannot be used with");
     refused(&["nvme-tcp://127.0.0.1/nqn.x", "--device", "null"], 2, "cannot be used with");
     refused(&["--idle"], 2, "TARGET");
+    refused(&["vhost-user:"], 2, "write vhost-user:/PATH.sock");
+    refused(&["vhost-user:/s", "--verify"], 2, "cannot be used with");
+    refused(&["vhost-user:/s", "--ring", "round"], 2, "choose split or packed");
+    refused(&["vhost-user:/s", "--connections", "2"], 1, "--connections is for targets over NVMe/TCP");
+    refused(&["nvme-tcp://127.0.0.1/nqn.x", "--queues", "2"], 1, "--queues is for vhost-user back ends");
+    refused(&["vhost-user:/nowhere/s"], 1, "/nowhere/s: cannot connect");
+}
+
+#[test]
+fn a_vhost_user_disk_is_loaded_over_every_kind_of_ring() {
+    let target = vhost::Target::start(1, &[vhost::Disk::named("d")], "");
+    let socket = format!("vhost-user:{}", target.socket("d").display());
+    for (more, ring) in [
+        (&["--queues", "2"][..], "split"),
+        (&["--direct"], "split"),
+        (&["--ring", "packed"], "packed"),
+        (&["--ring", "packed", "--direct", "--bs", "64k"], "packed"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+            .args(["bench", &socket, "--rw", "randrw", "--runtime", "0.3", "--ramp", "0.1", "--json"])
+            .args(more)
+            .output()
+            .expect("it runs");
+        let result = json(&output);
+        assert!(output.status.success() && result["errors"] == 0, "{result}");
+        assert!(result["read"]["ios"].as_u64() > Some(0) && result["write"]["ios"].as_u64() > Some(0), "{result}");
+        assert_eq!((&result["ring"], &result["disk_size"]), (&ring.into(), &(16 << 20).into()));
+    }
+    target.stop();
 }

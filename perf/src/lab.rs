@@ -142,6 +142,15 @@ impl Lab {
         Ok(self.large.get().expect("set above"))
     }
 
+    /// A file with a throwaway passphrase.
+    pub fn passphrase(&self) -> Result<PathBuf> {
+        let path = self.run_path("passphrase");
+        if !path.exists() {
+            write_private(&path, throwaway_hex()?.as_bytes())?;
+        }
+        Ok(path)
+    }
+
     /// A file with a throwaway disk key of 64 random bytes.
     pub fn key_file(&self) -> Result<PathBuf> {
         let path = self.run_path("disk.key");

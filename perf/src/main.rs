@@ -9,6 +9,8 @@ mod machine;
 mod nbd_client;
 mod pool;
 mod process;
+#[cfg(feature = "profile")]
+mod profile;
 mod quiet;
 mod report;
 mod row;
@@ -48,8 +50,13 @@ enum Command {
     Nbd(Options),
     /// NVMe/TCP targets under `strongroom bench`: ours, SPDK's, and what the wire allows
     Nvme(Options),
+    /// vhost-user-blk back ends under `strongroom bench`: ours, QEMU's, SPDK's, and a device without data
+    Vhost(Options),
     /// CPU time of NBD servers without load
     Idle(Options),
+    /// Where the time of one command goes: cycles in each stage
+    #[cfg(feature = "profile")]
+    Profile(profile::Args),
     /// Volumes of a pool: beside the device without one, their own overwriting, SPDK's logical volumes; and a pool of 1 TiB
     Pool(Options),
     /// Disks with limits: what a limit costs that is not reached, and how near one is reached
@@ -57,16 +64,19 @@ enum Command {
     /// Drives a pool inside this process, for the suite `pool`
     #[command(subcommand, hide = true)]
     DrivePool(pool::Args),
-    /// engine, encrypted, nbd, nvme, idle, pool and limits in one run
+    /// engine, encrypted, nbd, nvme, vhost, idle, pool and limits in one run
     All(Options),
 }
 
 fn main() -> ExitCode {
     let result: Result<bool, Box<dyn Error>> = match Cli::parse().command {
         Command::Xts(args) => xts::measure(&args).map(|()| true),
+        #[cfg(feature = "profile")]
+        Command::Profile(args) => profile::measure(&args).map(|()| true).map_err(Into::into),
         Command::Engine(options) => run::run(Suite::Engine, &options).map_err(Into::into),
         Command::Encrypted(options) => run::run(Suite::Encrypted, &options).map_err(Into::into),
         Command::Nvme(options) => run::run(Suite::Nvme, &options).map_err(Into::into),
+        Command::Vhost(options) => run::run(Suite::Vhost, &options).map_err(Into::into),
         Command::Nbd(options) => run::run(Suite::Nbd, &options).map_err(Into::into),
         Command::Pool(options) => run::run(Suite::Pool, &options).map_err(Into::into),
         Command::Limits(options) => run::run(Suite::Limits, &options).map_err(Into::into),

@@ -1,4 +1,5 @@
-//! An NBD connection that can be held open without load, for the idle measurement: handshake and reads, nothing more.
+//! An NBD connection that can be held open without load, for the idle measurement: handshake and reads, nothing more. Who makes more of it takes
+//! the stream.
 //!
 //! Facts: the NBD protocol document (doc/proto.md of the nbd project), sections "Fixed newstyle negotiation", "NBD_OPT_EXPORT_NAME" and
 //! "Simple reply message". All numbers are big-endian.
@@ -6,7 +7,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::{Context, Failure, Result};
 
@@ -16,8 +17,17 @@ const FLAG_FIXED_NEWSTYLE: u16 = 1 << 0;
 const FLAG_NO_ZEROES: u16 = 1 << 1;
 const OPT_EXPORT_NAME: u32 = 1;
 const REQUEST_MAGIC: u32 = 0x2560_9513;
-const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
-const COMMAND_READ: u16 = 0;
+/// Bytes of a request without its data.
+pub const REQUEST_BYTES: usize = 28;
+/// The first bytes of a reply.
+pub const REPLY_MAGIC: u32 = 0x6744_6698;
+/// Bytes of a reply without its data.
+pub const REPLY_BYTES: usize = 16;
+/// The command that reads.
+pub const READ: u16 = 0;
+/// The command that writes.
+#[cfg(feature = "profile")]
+pub const WRITE: u16 = 1;
 const COMMAND_DISCONNECT: u16 = 2;
 /// No answer of a server on this machine takes longer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +68,37 @@ impl Connection {
         Ok(())
     }
 
+    /// Reads once, and spins until the answer has come.
+    pub fn read_spinning(&mut self, at: u64, length: u32) -> Result<()> {
+        let what = || format!("cannot read {length} bytes at {at} over NBD");
+        self.ask_spinning(at, length).context(what)
+    }
+
+    fn ask_spinning(&mut self, at: u64, length: u32) -> io::Result<()> {
+        self.request(READ, at, length)?;
+        let (deadline, mut answer, mut filled) = (Instant::now() + LIMIT, vec![0; REPLY_BYTES + length as usize], 0);
+        self.stream.set_nonblocking(true)?;
+        while filled < answer.len() {
+            match self.stream.read(&mut answer[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => filled += bytes,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.stream.set_nonblocking(false)?;
+        match answer[..4] == REPLY_MAGIC.to_be_bytes() && answer[4..8] == [0; 4] {
+            true => Ok(()),
+            false => Err(io::Error::other("the server has refused to read")),
+        }
+    }
+
+    /// The stream, on which the caller may go on by itself.
+    #[cfg(feature = "profile")]
+    pub fn stream(&self) -> io::Result<UnixStream> {
+        self.stream.try_clone()
+    }
+
     /// Reads once.
     pub fn read(&mut self, at: u64, length: u32) -> Result<Vec<u8>> {
         let data = self.read_once(at, length).context(|| format!("cannot read {length} bytes at {at} over NBD"))?;
@@ -68,11 +109,11 @@ impl Connection {
     }
 
     fn read_once(&mut self, at: u64, length: u32) -> io::Result<std::result::Result<Vec<u8>, u32>> {
-        self.request(COMMAND_READ, at, length)?;
+        self.request(READ, at, length)?;
         let magic = u32::from_be_bytes(self.take()?);
         let error = u32::from_be_bytes(self.take()?);
         let cookie = u64::from_be_bytes(self.take()?);
-        if (magic, cookie) != (SIMPLE_REPLY_MAGIC, self.cookie) {
+        if (magic, cookie) != (REPLY_MAGIC, self.cookie) {
             return Err(io::Error::other("the reply is not the one to this request"));
         }
         if error != 0 {
@@ -85,13 +126,7 @@ impl Connection {
 
     fn request(&mut self, command: u16, at: u64, length: u32) -> io::Result<()> {
         self.cookie += 1;
-        let mut message = REQUEST_MAGIC.to_be_bytes().to_vec();
-        message.extend(0_u16.to_be_bytes());
-        message.extend(command.to_be_bytes());
-        message.extend(self.cookie.to_be_bytes());
-        message.extend(at.to_be_bytes());
-        message.extend(length.to_be_bytes());
-        self.stream.write_all(&message)
+        self.stream.write_all(&request(command, self.cookie, at, length))
     }
 
     fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
@@ -99,6 +134,17 @@ impl Connection {
         self.stream.read_exact(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// A request without flags.
+pub fn request(command: u16, cookie: u64, at: u64, length: u32) -> [u8; REQUEST_BYTES] {
+    let mut message = [0; REQUEST_BYTES];
+    message[..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
+    message[6..8].copy_from_slice(&command.to_be_bytes());
+    message[8..16].copy_from_slice(&cookie.to_be_bytes());
+    message[16..24].copy_from_slice(&at.to_be_bytes());
+    message[24..].copy_from_slice(&length.to_be_bytes());
+    message
 }
 
 impl Drop for Connection {

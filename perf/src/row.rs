@@ -99,10 +99,10 @@ impl ContenderResult {
 }
 
 impl RowResult {
-    /// What is shown of a row without load: memory or time where that was measured, or else CPU time.
+    /// What is shown of a row without load: memory, time or latency where that was measured, or else CPU time.
     pub fn idle_metric(&self) -> Metric {
         let is_measured = |metric: &Metric| self.contenders.iter().any(|c| c.summary(*metric).is_some());
-        [Metric::Memory, Metric::Time].into_iter().find(is_measured).unwrap_or(Metric::CpuPercent)
+        [Metric::Memory, Metric::Time, Metric::P50].into_iter().find(is_measured).unwrap_or(Metric::CpuPercent)
     }
 }
 

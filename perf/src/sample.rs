@@ -22,6 +22,22 @@ pub struct Latency {
 }
 
 impl Latency {
+    /// Of at least one I/O, from the latency of each.
+    pub fn of(mut each: Vec<f64>) -> Self {
+        each.sort_by(f64::total_cmp);
+        let last = each.len() - 1;
+        let at = |share: f64| each[(share * last as f64).round() as usize];
+        Self {
+            mean: each.iter().sum::<f64>() / each.len() as f64,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: each[last],
+        }
+    }
+
     /// The points of a percentile plot: name and microseconds.
     pub fn points(&self) -> [(&'static str, f64); 6] {
         [
@@ -180,6 +196,12 @@ mod tests {
         assert_eq!(micros(12.64), "12.6 µs");
         assert_eq!(micros(561.0), "561 µs");
         assert_eq!(micros(14_500.0), "14.5 ms");
+    }
+
+    #[test]
+    fn percentiles_are_latencies_that_were_measured() {
+        let latency = Latency::of((1..=101).rev().map(f64::from).collect());
+        assert_eq!((latency.p50, latency.p90, latency.p99, latency.max, latency.mean), (51.0, 91.0, 100.0, 101.0, 51.0));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The load generator: drives a disk inside this process, as SPDK's bdevperf and fio do, without any protocol in between; or a target of any
-//! make over NVMe/TCP ([`nvme_tcp`]).
+//! make over NVMe/TCP ([`nvme_tcp`]) or vhost-user ([`vhost_user`]).
 //!
 //! In process, each core has one job: a reactor whose slots keep `iodepth` commands in flight. A slot notes the time when a command completes, which
 //! is also when its next one starts; latencies go into HdrHistograms in clock ticks and become time when the run is over.
@@ -9,6 +9,7 @@ pub mod nvme_tcp;
 mod pattern;
 mod process;
 mod report;
+pub mod vhost_user;
 mod workload;
 
 use std::sync::Arc;

@@ -1,16 +1,19 @@
 //! `strongroom bench`: the load generator on the command line, with fio's words.
 
 mod nvme_tcp;
+mod vhost_user;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::bench::nvme_tcp::Address;
+use crate::bench::nvme_tcp::{Address, NotAnAddress};
+use crate::bench::vhost_user::{self as vhost, Socket};
 use crate::bench::{self, BenchConfig, Mix, Report};
 use crate::control::{CLOSE_LIMIT, Config, KernelChoice, Storage};
 use crate::crypto::xts::SectorSize;
@@ -22,16 +25,17 @@ use crate::reactor::ReactorThread;
 
 use super::{Failure, Outcome};
 use nvme_tcp::NvmeTcpArgs;
+use vhost_user::VhostUserArgs;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
-    /// A target over NVMe/TCP instead of a disk in this process: nvme-tcp://HOST:PORT/SUBSYSTEM_NQN. Data that was there is overwritten by writes, and
-    /// what is read is not looked at
+    /// A target instead of a disk in this process: nvme-tcp://HOST:PORT/SUBSYSTEM_NQN, or vhost-user:/PATH.sock. Data that was there is overwritten by
+    /// writes, and what is read is not looked at
     #[arg(
         value_name = "TARGET",
         conflicts_with_all = ["device", "size", "encryption", "sector_size", "kernel", "config", "disk", "verify"],
     )]
-    target: Option<Address>,
+    target: Option<Target>,
     /// What lies under the disk: null, memory or file:PATH (an existing file or block device, whose content is lost on writes)
     #[arg(long, default_value = "memory", value_name = "DEVICE", conflicts_with = "config")]
     device: String,
@@ -62,7 +66,7 @@ pub(super) struct BenchArgs {
     /// Bytes of a command
     #[arg(long, default_value = "4k", value_name = "SIZE")]
     bs: Size,
-    /// Commands in flight for each core, or for each connection
+    /// Commands in flight for each core, connection or queue
     #[arg(long, default_value_t = 32, value_name = "N")]
     iodepth: u32,
     /// Seconds to measure
@@ -85,6 +89,26 @@ pub(super) struct BenchArgs {
     json: bool,
     #[command(flatten)]
     nvme_tcp: NvmeTcpArgs,
+    #[command(flatten)]
+    vhost_user: VhostUserArgs,
+}
+
+/// What is loaded, if it is not in this process.
+#[derive(Clone)]
+enum Target {
+    NvmeTcp(Address),
+    VhostUser(Socket),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with(vhost::SCHEME) {
+            return text.parse().map(Self::VhostUser).map_err(|e: vhost::NotASocket| e.to_string());
+        }
+        text.parse().map(Self::NvmeTcp).map_err(|e: NotAnAddress| e.to_string())
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -100,8 +124,10 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
         Duration::try_from_secs_f64(value).map_err(|_| format!("--{name} {value} is not a time in seconds"))
     };
     let (runtime, ramp) = (seconds(args.runtime, "runtime")?, seconds(args.ramp, "ramp")?);
-    if let Some(target) = &args.target {
-        return nvme_tcp::run(target, args, runtime, ramp);
+    match &args.target {
+        Some(Target::NvmeTcp(target)) => return nvme_tcp::run(target, args, runtime, ramp),
+        Some(Target::VhostUser(socket)) => return vhost_user::run(socket, args, runtime, ramp),
+        None => {}
     }
     let mut config = args.config.as_ref().map_or_else(|| Ok(Config::default()), |path| Config::load(path))?;
     if !args.cores.is_empty() {
@@ -154,18 +180,40 @@ fn measure(
     reactors: &[ReactorThread],
     disk: &Arc<Disk>,
 ) -> Result<Report, Failure> {
-    let show_progress = !args.json && std::io::stderr().is_terminal();
-    let report = bench::run(bench, reactors, disk, |elapsed, done| {
-        if show_progress {
+    let report = bench::run(bench, reactors, disk, progress(args.json))?;
+    end_progress(args.json);
+    Ok(report)
+}
+
+/// The one core of a client's load.
+fn client_core(args: &BenchArgs, why_one: &str) -> Result<usize, Failure> {
+    let mut config = Config::default();
+    if !args.cores.is_empty() {
+        config.reactor.cores = Some(args.cores.clone());
+    }
+    match config.cores()?[..] {
+        [core] => Ok(core),
+        [first, ..] if args.cores.is_empty() => Ok(first),
+        _ => Err(format!("{why_one}; name one with --cores").into()),
+    }
+}
+
+/// A line on a terminal that tells how far the run is.
+fn progress(json: bool) -> impl FnMut(Duration, u64) {
+    let show = !json && std::io::stderr().is_terminal();
+    move |elapsed, done| {
+        if show {
             eprint!("\r{:4.0} s, {done} commands measured", elapsed.as_secs_f64());
             // A progress line that cannot be shown is no reason to stop.
             let _ = std::io::stderr().flush();
         }
-    })?;
-    if show_progress {
+    }
+}
+
+fn end_progress(json: bool) {
+    if !json && std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");
     }
-    Ok(report)
 }
 
 fn ad_hoc_disk(args: &BenchArgs) -> Result<Arc<Disk>, Failure> {

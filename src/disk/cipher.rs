@@ -4,6 +4,7 @@ use crate::crypto::scrub::scrub;
 use crate::crypto::xts::{SectorSize, Tweak, XtsKey};
 use crate::device::ByteRange;
 use crate::memory::{Secret, Segment};
+use crate::reactor::profile::{Stage, stage};
 
 pub(super) struct Cipher {
     key: Secret<XtsKey>,
@@ -25,6 +26,7 @@ impl Cipher {
 
     /// Encrypts the range's sectors, which lie in `from`, to `to`. What lies at `after`, if anything, is fetched meanwhile.
     pub(super) fn encrypt(&self, range: ByteRange, from: &[Segment], to: &[Segment], after: *const u8) {
+        let _cipher = stage(Stage::Cipher);
         // SAFETY: segments are mapped, and `to` is memory of the device or of a buffer of ours, which no client's segment overlaps;
         // a sector that was put together in the buffer is encrypted where it is.
         unsafe { self.key.encrypt_segments(self.sector, self.tweak(range), from, to, after) }
@@ -32,6 +34,7 @@ impl Cipher {
 
     /// Decrypts the range's sectors from `from` to `to`, which may be the same memory. What lies at `after`, if anything, is fetched meanwhile.
     pub(super) fn decrypt(&self, range: ByteRange, from: Segment, to: &[Segment], after: *const u8) {
+        let _cipher = stage(Stage::Cipher);
         // SAFETY: segments are mapped; `from` is memory of the device or of a buffer of ours, `to` the same segment, or a buffer, or a client's
         // memory, which overlaps neither.
         unsafe { self.key.decrypt_segments(self.sector, self.tweak(range), &[from], to, after) }

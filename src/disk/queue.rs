@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::device::{ByteRange, Device, Extent, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
+use crate::reactor::profile::{Stage, during};
 use crate::reactor::{Flight, InFlight, Lending, Reactor, Ticks};
 
 use super::Disk;
@@ -222,7 +223,7 @@ impl DiskQueue {
                 return Ok(());
             }
         }
-        let mut buffer = self.reactor.buffers().take(wanted).await;
+        let mut buffer = during(Stage::Buffers, self.reactor.buffers().take(wanted)).await;
         self.read_through(range, &mut buffer, 0..wanted, to).await
     }
 
@@ -237,7 +238,8 @@ impl DiskQueue {
         match &self.footing {
             Footing::Volume(volume) => self.read_runs(volume, range, buffer, window.start, to).await,
             Footing::Device(device) => {
-                read_whole(device, range.start(), buffer, window.clone()).await?;
+                let read = read_whole(device, range.start(), buffer, window.clone());
+                during(Stage::Device, read).await?;
                 self.reveal(range, buffer.segment(window), to, std::ptr::null());
                 Ok(())
             }
@@ -269,7 +271,7 @@ impl DiskQueue {
             }
         }
         self.prepare(range).await;
-        let buffer = self.reactor.buffers().take(given).await;
+        let buffer = during(Stage::Buffers, self.reactor.buffers().take(given)).await;
         self.transform(range, from, buffer.segment(0..given));
         Ok(Some(Unwritten { range, buffer, at: 0 }))
     }
@@ -293,7 +295,8 @@ impl DiskQueue {
             Footing::Device(device) => {
                 let Unwritten { range, buffer, at } = &mut write;
                 let _write = self.seat.enter(*range).await;
-                write_whole(device, range.start(), buffer, *at..*at + range.len() as usize).await
+                let written = write_whole(device, range.start(), buffer, *at..*at + range.len() as usize);
+                during(Stage::Device, written).await
             }
         }
     }

@@ -13,6 +13,7 @@ mod lending;
 mod mailbox;
 mod offload;
 mod poller;
+pub mod profile;
 mod receive;
 mod ring;
 mod socket;
@@ -231,6 +232,7 @@ impl Reactor {
     }
 
     fn run(&self) {
+        profile::begin(self.0.number);
         self.0.tasks.enter(|| {
             let mut idle = Idle::default();
             loop {
@@ -248,6 +250,7 @@ impl Reactor {
     /// One turn of the poll loop; false if there was nothing to do.
     #[inline]
     fn turn(&self) -> bool {
+        profile::turn_begins();
         let core = &*self.0;
         let mut work = 0;
         while let Some(message) = core.mailbox.take() {
@@ -265,6 +268,7 @@ impl Reactor {
             Err(e) => panic!("io_uring_enter failed: {e}"),
         };
         work += core.timers.expire();
+        profile::turn_ends(work > 0);
         work > 0
     }
 

@@ -21,6 +21,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use crate::memory::{Arena, Buffer};
 
+use super::profile::{Stage, stage};
 use super::socket::SendBatch;
 
 /// `user_data` of entries that nobody waits for.
@@ -78,6 +79,8 @@ pub struct RingFeatures {
     pub fixed_buffers: Option<String>,
     /// Files are registered.
     pub fixed_files: bool,
+    /// `IORING_RECVSEND_POLL_FIRST`.
+    pub poll_first: bool,
 }
 
 impl RingFeatures {
@@ -118,6 +121,7 @@ pub struct Ring {
     eventfd_fired: Cell<bool>,
     free_files: RefCell<Vec<u32>>,
     buffer_groups: Cell<u16>,
+    turns: Cell<u64>,
     features: RingFeatures,
 }
 
@@ -127,6 +131,8 @@ impl Ring {
         let (uring, mut features) = build(entries)?;
         features.fixed_buffers = register_arena(&uring, arena);
         features.fixed_files = uring.submitter().register_files_sparse(FIXED_FILES).is_ok();
+        // It came with Linux 5.19, before the other.
+        features.poll_first = features.single_issuer;
         let free_files = if features.fixed_files { (0..FIXED_FILES).rev().collect() } else { Vec::new() };
         let rows = entries as usize * 4;
         Ok(Self {
@@ -142,6 +148,7 @@ impl Ring {
             eventfd_fired: Cell::new(false),
             free_files: RefCell::new(free_files),
             buffer_groups: Cell::new(0),
+            turns: Cell::new(0),
             features,
         })
     }
@@ -221,8 +228,14 @@ impl Ring {
         self.uring.borrow().submitter().unregister_buf_ring(group)
     }
 
+    /// How many turns there were.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.get()
+    }
+
     /// Submits what was queued and takes in what was completed; returns how many completions there were.
     pub(super) fn turn(&self) -> io::Result<usize> {
+        self.turns.set(self.turns.get() + 1);
         if self.in_flight.get() == 0 && !self.eventfd_armed.get() {
             return Ok(0);
         }
@@ -242,6 +255,7 @@ impl Ring {
 
     /// Lets the kernel finish what it has for this ring, whatever the ring's flags say; what is completed is taken in by the next turn.
     pub(super) fn enter(&self) -> io::Result<()> {
+        let _kernel = stage(Stage::Kernel);
         let uring = self.uring.borrow();
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: nothing is submitted, so no memory is named.
@@ -289,6 +303,7 @@ impl Ring {
     }
 
     fn complete(&self, index: usize, result: i32, selected: Option<u16>) {
+        let _ring = stage(Stage::Ring);
         let mut ops = self.ops.borrow_mut();
         let row = std::mem::replace(&mut ops[index], Row::Unused);
         self.in_flight.set(self.in_flight.get() - 1);
@@ -382,6 +397,7 @@ impl Future for Operation<'_> {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let _ring = stage(Stage::Ring);
         let ring = self.ring;
         if let Some(entry) = self.entry.take() {
             return self.submit(entry, cx);
@@ -492,6 +508,7 @@ pub(super) fn registered_index(arena: &Arena, at: *const u8) -> u16 {
 
 /// Hands the queued entries to the kernel; with `wait`, until a completion comes or the time is over.
 fn submit(uring: &IoUring, wait: Option<Option<Duration>>) -> io::Result<()> {
+    let _kernel = stage(if wait.is_some() { Stage::Sleep } else { Stage::Kernel });
     let submitter = uring.submitter();
     let result = match wait {
         None => submitter.submit(),

@@ -3,6 +3,7 @@
 //! One receive and one send may be under way at a time. What they name lives in the ring's table until they are complete.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,30 +13,43 @@ use io_uring::{opcode, squeue};
 use crate::memory::Buffer;
 
 use super::Reactor;
+use super::profile::{Stage, stage};
 use super::ring::{Keep, RingFile, on_file};
 
 /// The most pieces that one `sendmsg(2)` takes (`UIO_MAXIOV` in the kernel's `uio.h`).
 const MOST_PIECES: usize = 1024;
+/// Waits until there is something, and only then receives (`IORING_RECVSEND_POLL_FIRST` in the kernel's `io_uring.h`).
+const POLL_FIRST: u16 = 1 << 0;
+
+/// Receives in a row that had to wait, from which on the next one is taken to have to wait as well.
+const VAIN_LOOKS: u8 = 2;
 
 /// A connected stream socket that one reactor serves.
 pub struct Socket {
     reactor: Reactor,
     file: RingFile,
+    /// Receives in a row that found nothing at first.
+    waited: Cell<u8>,
 }
 
 impl Socket {
     /// Registers a connected descriptor with the reactor's ring.
     pub fn new(reactor: &Reactor, fd: OwnedFd) -> Self {
-        Self { reactor: reactor.clone(), file: RingFile::new(reactor.ring(), fd) }
+        Self { reactor: reactor.clone(), file: RingFile::new(reactor.ring(), fd), waited: Cell::new(0) }
     }
 
     /// Receives into `window` of the buffer; zero bytes mean that the peer has closed its side.
     pub async fn receive(&self, buffer: &mut Buffer, window: Range<usize>) -> io::Result<usize> {
         let segment = buffer.segment(window);
-        let entry = on_file!(self.file, |fd| opcode::Recv::new(fd, segment.as_ptr(), segment.len() as u32).build());
+        let how = self.how_to_receive();
+        let entry = on_file!(self.file, |fd| {
+            opcode::Recv::new(fd, segment.as_ptr(), segment.len() as u32).ioprio(how).build()
+        });
         let keep = Keep::Buffer(std::mem::take(buffer));
+        let turn = self.reactor.ring().turns();
         // SAFETY: the entry names memory of the buffer, which the ring keeps until the completion.
         let (result, keep) = unsafe { self.reactor.ring().operation(entry, keep) }.await;
+        self.note_wait(turn);
         if let Keep::Buffer(back) = keep {
             *buffer = back;
         }
@@ -46,13 +60,30 @@ impl Socket {
     /// reports an error or the end.
     pub(super) async fn receive_selected(&self, group: u16, len: usize) -> (io::Result<usize>, Option<u16>) {
         let entry = on_file!(self.file, |fd| {
-            opcode::Recv::new(fd, std::ptr::null_mut(), len as u32).buf_group(group).build()
+            let how = self.how_to_receive();
+            opcode::Recv::new(fd, std::ptr::null_mut(), len as u32).buf_group(group).ioprio(how).build()
         });
         let entry = entry.flags(squeue::Flags::BUFFER_SELECT);
+        let turn = self.reactor.ring().turns();
         // SAFETY: the entry names no memory: the kernel takes a buffer of the group, which its owner keeps.
         let (result, keep) = unsafe { self.reactor.ring().operation(entry, Keep::Nothing) }.await;
+        self.note_wait(turn);
         let selected = if let Keep::Selected(id) = keep { Some(id) } else { None };
         (result, selected)
+    }
+
+    /// Whether the kernel looks for data before it waits for some: not where it looked in vain the last times, as with a client that has one
+    /// request in flight.
+    fn how_to_receive(&self) -> u16 {
+        let waits = self.waited.get() >= VAIN_LOOKS && self.reactor.ring().features().poll_first;
+        if waits { POLL_FIRST } else { 0 }
+    }
+
+    /// Remembers whether a receive that began before a turn had to wait. What is there at once comes with that turn, or, if the kernel was told to
+    /// wait first, with the one behind it.
+    fn note_wait(&self, turn: u64) {
+        let waited = self.reactor.ring().turns() > turn + 2;
+        self.waited.set(if waited { self.waited.get().saturating_add(1) } else { 0 });
     }
 
     /// Sends the whole batch and empties it. On an error the batch is empty too: the stream is broken.
@@ -218,7 +249,10 @@ impl SendBatch {
     pub fn clear(&mut self) {
         self.headers.clear();
         self.pieces.clear();
-        self.buffers.clear();
+        {
+            let _buffers = stage(Stage::Buffers);
+            self.buffers.clear();
+        }
         (self.first_left, self.first_offset) = (0, 0);
     }
 }

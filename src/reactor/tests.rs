@@ -1,6 +1,7 @@
 //! What a running reactor promises.
 
 use super::*;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -86,6 +87,39 @@ fn a_dropped_receive_keeps_its_buffer_until_the_kernel_is_done() {
     });
     assert_eq!(free, 0);
     drop(theirs);
+    end(reactor);
+}
+
+#[test]
+fn receives_bring_all_that_comes_whether_they_have_to_wait_or_not() {
+    let reactor = reactor(ReactorConfig::default());
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let client = std::thread::spawn(move || {
+        // Each byte waits for the answer to the one before, so each receive has to wait; then there is more at once than a receive takes.
+        for n in 0..10 {
+            theirs.write_all(&[n]).expect("sent");
+            theirs.read_exact(&mut [0]).expect("answered");
+        }
+        theirs.write_all(&[7; 1000]).expect("sent");
+        theirs.shutdown(std::net::Shutdown::Write).expect("ended");
+        theirs.read_to_end(&mut Vec::new()).expect("answered")
+    });
+    let received = reactor.remote().run(|r| async move {
+        let socket = Socket::new(&r, OwnedFd::from(ours));
+        let mut buffer = r.buffers().take(4096).await;
+        let mut answer = SendBatch::with_room(1, 1);
+        let mut received = 0;
+        loop {
+            match socket.receive(&mut buffer, 0..64).await.expect("received") {
+                0 => return received,
+                bytes => received += bytes,
+            }
+            answer.header(&[1]);
+            socket.send(&mut answer).await.expect("sent");
+        }
+    });
+    assert_eq!(received, 1010);
+    assert!(client.join().expect("no panic") >= 1000 / 64);
     end(reactor);
 }
 

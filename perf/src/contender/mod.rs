@@ -4,6 +4,7 @@
 //! - [`fio`]: fio's own io_uring engine on a file, and fio as the client of every NBD server
 //! - [`nbd`]: NBD servers under fio's load: ours, QEMU's, nbdkit's
 //! - [`nvme`]: NVMe/TCP targets under the load of `strongroom bench`: ours, SPDK's
+//! - [`vhost`]: vhost-user-blk back ends under the load of `strongroom bench`: ours, QEMU's, SPDK's
 //! - [`pool`]: a pool on a file, driven in a process of its own
 //! - [`large_pool`]: a pool of 1 TiB on a simulated device
 //! - [`echo`]: what the wire allows without a target
@@ -19,6 +20,7 @@ pub mod nbd;
 pub mod nvme;
 pub mod pool;
 pub mod spdk;
+pub mod vhost;
 
 use crate::failure::Result;
 use crate::lab::Lab;

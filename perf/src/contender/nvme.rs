@@ -17,7 +17,7 @@ use crate::workload::Workload;
 use super::{Contender, OURS, bench, spdk};
 
 /// The host that our target lets in, and the subsystem that it sees.
-const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:5c5f8f2e-0d0c-4b7a-9a43-2f6f0a1b7c11";
+pub const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:5c5f8f2e-0d0c-4b7a-9a43-2f6f0a1b7c11";
 const SUBSYSTEM_NQN: &str = "nqn.2026-11.io.strongroom:perf";
 /// Our plain disk's name in rows.
 pub const PLAIN: &str = "strongroom, plain";
@@ -51,6 +51,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// One of ours with an account `perf` that lets [`HOST_NQN`] in.
+    pub fn of_ours(address: SocketAddr) -> Self {
+        Self { address, subsystem: SUBSYSTEM_NQN.into(), host: Some(HOST_NQN) }
+    }
+
     /// `strongroom bench` against it, on the client's core.
     pub fn bench(&self, lab: &Lab) -> Command {
         let mut command = Command::new(&lab.strongroom);
@@ -108,12 +113,8 @@ impl Kind {
                 let mut command = process::on_core(lab.server_core, &lab.strongroom);
                 command.args(["serve", "--log", "warn", "--config"]);
                 command.arg(lab.run_path(&format!("nvme-{self:?}.toml")));
-                let listens = |printed: &str| {
-                    let line = printed.lines().find_map(|line| line.split_once(LISTENS))?;
-                    line.1.split_whitespace().next()?.parse().ok()
-                };
                 let (server, address) = Server::until(self.name(), &command, listens)?;
-                Ok((server, Place { address, subsystem: SUBSYSTEM_NQN.into(), host: Some(HOST_NQN) }))
+                Ok((server, Place::of_ours(address)))
             }
         }
     }
@@ -145,6 +146,12 @@ impl Kind {
             core = lab.server_core
         ))
     }
+}
+
+/// Where one of ours says that it listens.
+pub fn listens(printed: &str) -> Option<SocketAddr> {
+    let line = printed.lines().find_map(|line| line.split_once(LISTENS))?;
+    line.1.split_whitespace().next()?.parse().ok()
 }
 
 /// The line by which SPDK's script says where its target is: `serves ADDRESS:PORT NQN PID`.

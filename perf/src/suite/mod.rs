@@ -7,6 +7,7 @@ mod limits;
 mod nbd;
 mod nvme;
 mod pool;
+mod vhost;
 
 use crate::row::Row;
 
@@ -21,6 +22,8 @@ pub enum Suite {
     Nbd,
     /// NVMe/TCP targets.
     Nvme,
+    /// vhost-user-blk back ends.
+    Vhost,
     /// Servers without load.
     Idle,
     /// Volumes of a pool.
@@ -39,6 +42,7 @@ impl Suite {
             Self::Encrypted => "encrypted",
             Self::Nbd => "nbd",
             Self::Nvme => "nvme",
+            Self::Vhost => "vhost",
             Self::Idle => "idle",
             Self::Pool => "pool",
             Self::Limits => "limits",
@@ -53,12 +57,13 @@ impl Suite {
             Self::Encrypted => encrypted::rows(),
             Self::Nbd => nbd::rows(),
             Self::Nvme => nvme::rows(),
+            Self::Vhost => vhost::rows(),
             Self::Idle => idle::rows(),
             Self::Pool => pool::rows(),
             Self::Limits => limits::rows(),
             Self::All => {
-                use Suite::{Encrypted, Engine, Idle, Limits, Nbd, Nvme, Pool};
-                [Engine, Encrypted, Nbd, Nvme, Idle, Pool, Limits].into_iter().flat_map(Suite::rows).collect()
+                use Suite::{Encrypted, Engine, Idle, Limits, Nbd, Nvme, Pool, Vhost};
+                [Engine, Encrypted, Nbd, Nvme, Vhost, Idle, Pool, Limits].into_iter().flat_map(Suite::rows).collect()
             }
         }
     }

@@ -1,16 +1,14 @@
 //! `strongroom bench nvme-tcp://…`: the options that only a target over NVMe/TCP has.
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::bench::nvme_tcp::{self, Address, Nqn, NvmeTcpConfig};
-use crate::control::Config;
 
 use super::super::Outcome;
-use super::BenchArgs;
+use super::{BenchArgs, client_core, end_progress, progress};
 
 #[derive(Args)]
 #[command(next_help_heading = "NVMe/TCP")]
@@ -21,9 +19,9 @@ pub(super) struct NvmeTcpArgs {
     /// The namespace [default: the first one that the host sees]
     #[arg(long, value_name = "ID", requires = "target")]
     nsid: Option<u32>,
-    /// I/O queues, each a connection with --iodepth commands in flight, all on one core
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    connections: u32,
+    /// I/O queues, each a connection with --iodepth commands in flight, all on one core [default: 1]
+    #[arg(long, value_name = "N", requires = "target")]
+    connections: Option<u32>,
     /// Ask for header digests, and check them
     #[arg(long, requires = "target")]
     header_digest: bool,
@@ -35,22 +33,32 @@ pub(super) struct NvmeTcpArgs {
     idle: bool,
 }
 
-pub(super) fn run(target: &Address, args: &BenchArgs, runtime: Duration, ramp: Duration) -> Outcome {
-    let mut config = Config::default();
-    if !args.cores.is_empty() {
-        config.reactor.cores = Some(args.cores.clone());
+impl NvmeTcpArgs {
+    /// An option of these that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.host_nqn.is_some(), "--host-nqn"),
+            (self.nsid.is_some(), "--nsid"),
+            (self.connections.is_some(), "--connections"),
+            (self.header_digest, "--header-digest"),
+            (self.data_digest, "--data-digest"),
+            (self.idle, "--idle"),
+        ];
+        given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
     }
-    let core = match config.cores()?[..] {
-        [core] => core,
-        [first, ..] if args.cores.is_empty() => first,
-        _ => return Err("over NVMe/TCP all connections are driven by one core; name one with --cores".into()),
-    };
+}
+
+pub(super) fn run(target: &Address, args: &BenchArgs, runtime: Duration, ramp: Duration) -> Outcome {
+    if let Some(option) = args.vhost_user.given() {
+        return Err(format!("{option} is for vhost-user back ends; leave it out").into());
+    }
+    let core = client_core(args, "over NVMe/TCP all connections are driven by one core")?;
     let nvme = &args.nvme_tcp;
     let bench = NvmeTcpConfig {
         target: target.clone(),
         host_nqn: nvme.host_nqn.clone(),
         namespace: nvme.nsid,
-        connections: nvme.connections,
+        connections: nvme.connections.unwrap_or(1),
         header_digest: nvme.header_digest,
         data_digest: nvme.data_digest,
         mix: args.rw,
@@ -88,22 +96,4 @@ fn hold(bench: &NvmeTcpConfig, json: bool) -> Outcome {
         println!("{report}");
     }
     Ok(if report.all_alive() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A line on a terminal that tells how far the run is.
-fn progress(json: bool) -> impl FnMut(Duration, u64) {
-    let show = !json && std::io::stderr().is_terminal();
-    move |elapsed, done| {
-        if show {
-            eprint!("\r{:4.0} s, {done} commands measured", elapsed.as_secs_f64());
-            // A progress line that cannot be shown is no reason to stop.
-            let _ = std::io::stderr().flush();
-        }
-    }
-}
-
-fn end_progress(json: bool) {
-    if !json && std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
-    }
 }

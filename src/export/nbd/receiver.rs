@@ -28,8 +28,8 @@ const LEAST_ROOM: usize = 16 << 10;
 /// A rest of at most this size is moved to the front whenever it can be.
 const CHEAP_MOVE: usize = 8 << 10;
 /// Turns that slots get to take their payloads and to answer before the next receive: what is answered goes out, and what comes in is
-/// taken, with one system call.
-const SETTLING_TURNS: usize = 4;
+/// taken, with one system call. One more, and a command that comes alone costs another system call.
+const SETTLING_TURNS: usize = 3;
 /// So many requests that fit into the usual buffer in a row give the large one back.
 const SMALL_IN_A_ROW: u32 = 256;
 

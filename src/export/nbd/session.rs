@@ -14,6 +14,7 @@ use crate::device::ByteRange;
 use crate::disk::{Consumer, Cost, DiskQueue, Tap};
 use crate::export::stream::{Phase, Replies, Share};
 use crate::memory::{PAGE, Segment};
+use crate::reactor::profile::{Stage, during};
 use crate::reactor::{Event, Handoff};
 
 use super::Link;
@@ -107,13 +108,13 @@ impl Session {
             sender_done: Event::default(),
         });
         for index in 0..slots {
-            link.reactor.spawn(slot::serve(session.clone(), index));
+            link.reactor.spawn(during(Stage::Command, slot::serve(session.clone(), index)));
         }
         let sender = session.clone();
-        link.reactor.spawn(async move {
+        link.reactor.spawn(during(Stage::Send, async move {
             sender.replies.send_all(most_unsent(sender.slots.len())).await;
             sender.sender_done.set();
-        });
+        }));
         session
     }
 

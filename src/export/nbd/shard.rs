@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::device::IoError;
 use crate::disk::{DiskError, DiskQueue};
 use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share, let_go};
+use crate::reactor::profile::{Stage, during};
 use crate::reactor::{Event, Reactor, Socket};
 
 use super::Link;
@@ -89,7 +90,7 @@ impl Shard {
     pub(super) fn arrive(server: u64, arrival: Arrival) {
         let Some(shard) = Self::find(server) else { return };
         let reactor = shard.reactor.clone();
-        reactor.spawn(shard.serve(arrival));
+        reactor.spawn(during(Stage::Receive, shard.serve(arrival)));
     }
 
     /// Takes no more requests on this reactor.

@@ -6,6 +6,7 @@ use zerocopy::IntoBytes;
 
 use crate::device::{ByteRange, Extent, IoError};
 use crate::memory::Segment;
+use crate::reactor::profile::{Stage, during};
 
 use super::end::EndReason;
 use super::handshake::ALLOCATION_ID;
@@ -97,9 +98,9 @@ impl Served<'_> {
     async fn store(&self, range: ByteRange, payload: Segment) -> Result<(), Refusal> {
         let loan = self.session.lent.loan();
         let disk = &self.session.disk;
-        let staged = disk.stage(range, &[payload]).await?;
+        let staged = during(Stage::Disk, disk.stage(range, &[payload])).await?;
         drop(loan);
-        Ok(disk.commit(staged).await?)
+        Ok(during(Stage::Disk, disk.commit(staged)).await?)
     }
 
     async fn finish_write(&self, command: Command, done: Result<(), Refusal>) {
@@ -147,8 +148,8 @@ impl Served<'_> {
     async fn read(&self, command: Command) {
         let (session, range) = (self.session, command.range);
         let len = range.len() as usize;
-        let mut buffer = session.link.reactor.buffers().take(len).await;
-        if let Err(e) = session.disk.read(range, &mut buffer, 0).await {
+        let mut buffer = during(Stage::Buffers, session.link.reactor.buffers().take(len)).await;
+        if let Err(e) = during(Stage::Disk, session.disk.read(range, &mut buffer, 0)).await {
             drop(buffer);
             return self.refuse(command.cookie, e.into()).await;
         }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::export::stream::{Phase, Replies};
+use crate::reactor::profile::{Stage, during};
 use crate::reactor::{Event, Handoff, WaitList};
 
 use super::Link;
@@ -69,11 +70,11 @@ impl Queue {
     }
 }
 
-/// What a slot is given.
+/// What a slot is given. Small: it is copied on its way.
 pub(super) enum Work {
     Run(Arrived),
-    /// A fused compare and write.
-    Fused(Arrived, Arrived),
+    /// A fused compare and write; the write waits in the slot.
+    Fused(Arrived),
     /// The connection ends.
     End,
 }
@@ -90,6 +91,8 @@ pub(super) struct Arrived {
 pub(super) struct Slot {
     /// With the bytes of the share that the work holds.
     pub(super) work: Handoff<(Work, usize)>,
+    /// The second of a fused pair.
+    pub(super) second: Cell<Option<Arrived>>,
     /// The command identifiers that the slot works on.
     cids: Cell<(u16, Option<u16>)>,
     /// Woken when data of the slot's transfers has come.
@@ -189,10 +192,10 @@ impl Connection {
             may_owe: WaitList::with_room(most),
         });
         let sender = connection.clone();
-        link.reactor.spawn(async move {
+        link.reactor.spawn(during(Stage::Send, async move {
             sender.replies.send_all(ROOM_AT_START).await;
             sender.sender_done.set();
-        });
+        }));
         let watcher = connection.clone();
         link.reactor.spawn(async move {
             watcher.link.over.wait().await;
@@ -363,25 +366,30 @@ impl Connection {
     async fn give_one(self: &Rc<Self>, arrived: Arrived) {
         let cids = (arrived.command.cid.get(), None);
         let bytes = held_by(&arrived);
-        self.give(Work::Run(arrived), cids, bytes).await;
+        if let Some(index) = self.admitted(bytes).await {
+            self.give(index, Work::Run(arrived), cids, bytes);
+        }
     }
 
     async fn give_pair(self: &Rc<Self>, first: Arrived, second: Arrived) {
         let cids = (first.command.cid.get(), Some(second.command.cid.get()));
         let bytes = held_by(&first) + held_by(&second);
-        self.give(Work::Fused(first, second), cids, bytes).await;
+        if let Some(index) = self.admitted(bytes).await {
+            self.slots.borrow()[usize::from(index)].second.set(Some(second));
+            self.give(index, Work::Fused(first), cids, bytes);
+        }
     }
 
-    /// Gives work to a slot as soon as the host may have another command under way.
-    async fn give(self: &Rc<Self>, work: Work, cids: (u16, Option<u16>), bytes: usize) {
+    /// Waits until the host may have another command under way, and gives the slot for it; none if the link is cut.
+    async fn admitted(self: &Rc<Self>, bytes: usize) -> Option<u16> {
         let admitted = || if self.link.is_cut() { Some(None) } else { self.admit(bytes).map(Some) };
-        let index = match self.admit(bytes) {
-            Some(index) => index,
-            None => match self.replies.room.until(admitted).await {
-                Some(index) => index,
-                None => return,
-            },
-        };
+        match self.admit(bytes) {
+            Some(index) => Some(index),
+            None => self.replies.room.until(admitted).await,
+        }
+    }
+
+    fn give(&self, index: u16, work: Work, cids: (u16, Option<u16>), bytes: usize) {
         self.replies.reserve(bytes);
         let slots = self.slots.borrow();
         let slot = &slots[usize::from(index)];
@@ -409,7 +417,7 @@ impl Connection {
         }
         slots.push(Rc::default());
         self.free.borrow_mut().reserve(slots.len());
-        self.link.reactor.spawn(slot::serve(self.clone(), index));
+        self.link.reactor.spawn(during(Stage::Command, slot::serve(self.clone(), index)));
         Some(index)
     }
 
@@ -427,6 +435,16 @@ impl Connection {
 }
 
 impl Arrived {
+    /// All of it; the command is left, and has no data any more.
+    pub(super) fn take(&mut self) -> Self {
+        Self { data: self.take_data(), ..*self }
+    }
+
+    /// Its data, which is let go as soon as it is not needed any more.
+    pub(super) fn take_data(&mut self) -> Body {
+        std::mem::replace(&mut self.data, Body::Empty)
+    }
+
     /// The same with its data out of the shared receive buffer, which a host that waits must not hold.
     async fn apart(self, receiver: &Receiver) -> Self {
         let data = receiver.apart(self.data).await;

@@ -7,6 +7,7 @@ use zerocopy::FromBytes;
 
 use crate::device::{ByteRange, IoError, Zeroes};
 use crate::disk::{Cost, Incoming, Zeroing};
+use crate::reactor::profile::{Stage, during};
 
 use super::attached::Attached;
 use super::connection::{Arrived, Queue, add};
@@ -31,23 +32,23 @@ const PROTECTION: u32 = 0b1_1110 << 25;
 
 impl Served<'_> {
     /// Carries out a command of an I/O queue.
-    pub(super) async fn io(&self, queue: &Queue, arrived: Arrived) -> Result<Answer, Status> {
+    pub(super) async fn io(&self, queue: &Queue, arrived: &mut Arrived) -> Result<Answer, Status> {
         queue.controller.may_do_io()?;
-        let command = arrived.command;
+        let command = &arrived.command;
         if command.opcode == op::FLUSH && command.nsid.get() == ALL_NAMESPACES {
             return self.flush_all(queue).await;
         }
-        let attached = self.namespace(queue, &command).await?;
+        let attached = self.namespace(queue, command).await?;
         match command.opcode {
-            op::READ => self.read(&attached, &command).await,
+            op::READ => self.read(&attached, command).await,
             op::WRITE => self.write(queue, &attached, arrived).await,
             op::FLUSH => self.flush(&attached).await,
-            op::WRITE_ZEROES => self.write_zeroes(queue, &attached, &command).await,
-            op::DATASET_MANAGEMENT => self.dataset_management(&attached, arrived).await,
-            op::COMPARE => self.compare(&attached, arrived).await,
-            op::VERIFY => self.verify(&attached, &command).await,
+            op::WRITE_ZEROES => self.write_zeroes(queue, &attached, command).await,
+            op::DATASET_MANAGEMENT => self.dataset_management(&attached, arrived.take()).await,
+            op::COMPARE => self.compare(&attached, arrived.take()).await,
+            op::VERIFY => self.verify(&attached, command).await,
             op::RESERVATION_REGISTER | op::RESERVATION_REPORT | op::RESERVATION_ACQUIRE | op::RESERVATION_RELEASE => {
-                self.reservation(queue, &attached, arrived).await
+                self.reservation(queue, &attached, arrived.take()).await
             }
             _ => Err(Status::INVALID_OPCODE.final_one()),
         }
@@ -70,8 +71,8 @@ impl Served<'_> {
             drop(working);
             return self.read_pieces(attached, command, range).await;
         }
-        let mut buffer = self.connection.link.reactor.buffers().take(len).await;
-        attached.disk.read(range, &mut buffer, 0).await.map_err(read_status)?;
+        let mut buffer = during(Stage::Buffers, self.connection.link.reactor.buffers().take(len)).await;
+        during(Stage::Disk, attached.disk.read(range, &mut buffer, 0)).await.map_err(read_status)?;
         Ok(Answer::Data { buffer, len })
     }
 
@@ -92,25 +93,25 @@ impl Served<'_> {
         Ok(Answer::SUCCESS)
     }
 
-    async fn write(&self, queue: &Queue, attached: &Rc<Attached>, arrived: Arrived) -> Result<Answer, Status> {
-        let command = arrived.command;
-        let range = transfer_range(attached, &command)?;
-        names_all_of(&command, range)?;
-        let in_capsule = self.source(&arrived, range.len() as usize)?;
-        let data = self.within_limits_with(attached, Cost::of(range.len()), arrived.data).await?;
+    async fn write(&self, queue: &Queue, attached: &Rc<Attached>, arrived: &mut Arrived) -> Result<Answer, Status> {
+        let range = transfer_range(attached, &arrived.command)?;
+        names_all_of(&arrived.command, range)?;
+        let in_capsule = self.source(arrived, range.len() as usize)?;
+        self.within_limits_with(attached, Cost::of(range.len()), &mut arrived.data).await?;
         let working = attached.may_write()?;
         if in_capsule {
-            let staged = attached.disk.stage(range, &[data.segment()]).await.map_err(write_status)?;
-            drop(data);
-            attached.disk.commit(staged).await.map_err(write_status)?;
+            let from = [arrived.data.segment()];
+            let staged = during(Stage::Disk, attached.disk.stage(range, &from)).await.map_err(write_status)?;
+            drop(arrived.take_data());
+            during(Stage::Disk, attached.disk.commit(staged)).await.map_err(write_status)?;
         } else {
             drop(working);
-            if let Err(answer) = self.write_asked_for(attached, &command, range).await {
+            if let Err(answer) = self.write_asked_for(attached, &arrived.command, range).await {
                 return Ok(answer);
             }
         }
         add(&self.connection.tally.bytes_written, range.len());
-        self.force(queue, attached, &command).await
+        self.force(queue, attached, &arrived.command).await
     }
 
     /// A write whose data is asked for, piece by piece, with as many requests outstanding as the host takes.
@@ -232,7 +233,7 @@ impl Served<'_> {
     async fn compare(&self, attached: &Attached, mut arrived: Arrived) -> Result<Answer, Status> {
         let range = transfer_range(attached, &arrived.command)?;
         names_all_of(&arrived.command, range)?;
-        arrived.data = self.within_limits_with(attached, Cost::of(range.len()), arrived.data).await?;
+        self.within_limits_with(attached, Cost::of(range.len()), &mut arrived.data).await?;
         drop(attached.may_read()?);
         if self.source(&arrived, range.len() as usize)? {
             self.compare_piece(attached, range, &arrived.data).await?;

@@ -22,15 +22,19 @@ impl Served<'_> {
         if attached.tap.passes(cost) { Ok(()) } else { self.wait_for_limits(attached, cost).await }
     }
 
-    /// The same for a command that came with data.
+    /// The same for a command that came with data, which is moved out of the shared buffer if it has to wait.
     #[inline]
-    pub(super) async fn within_limits_with(&self, attached: &Attached, cost: Cost, data: Body) -> Result<Body, Status> {
+    pub(super) async fn within_limits_with(
+        &self,
+        attached: &Attached,
+        cost: Cost,
+        data: &mut Body,
+    ) -> Result<(), Status> {
         if attached.tap.passes(cost) {
-            return Ok(data);
+            return Ok(());
         }
-        let data = data.apart(&self.connection.link.reactor).await;
-        self.wait_for_limits(attached, cost).await?;
-        Ok(data)
+        *data = std::mem::replace(data, Body::Empty).apart(&self.connection.link.reactor).await;
+        self.wait_for_limits(attached, cost).await
     }
 
     async fn wait_for_limits(&self, attached: &Attached, cost: Cost) -> Result<(), Status> {

@@ -16,6 +16,7 @@ use crate::disk::reservation::{AccessCell, HostId as Holder};
 use crate::disk::{Consumer, Disk, DiskError, DiskQueue};
 use crate::export::stream::{Arrival, Flushed, LOOKS_UNTIL_STALLED, Patience, Share, let_go};
 use crate::memory::PAGE;
+use crate::reactor::profile::{Stage, during};
 use crate::reactor::{Event, RECEIVE_BYTES, Reactor, ReceiveBuffers, Remote, Socket, WaitList};
 
 use super::attached::{Attached, HostView};
@@ -148,7 +149,7 @@ impl Shard {
     pub(super) fn arrive(server: u64, arrival: Arrival) {
         let Some(shard) = Self::find(server) else { return };
         let reactor = shard.reactor.clone();
-        reactor.spawn(shard.serve(arrival));
+        reactor.spawn(during(Stage::Receive, shard.serve(arrival)));
     }
 
     /// Takes no more commands on this reactor.

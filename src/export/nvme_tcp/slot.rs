@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use crate::memory::Buffer;
+use crate::reactor::profile::{Stage, stage};
 
 use super::connection::{Arrived, Connection, Queue, Slot, Work};
 use super::controller::Failure;
@@ -24,8 +25,11 @@ pub(super) async fn serve(connection: Rc<Connection>, index: u16) {
         let served = Served { connection: &connection, slot: &slot, index, reserved };
         match work {
             Work::End => return,
-            Work::Run(arrived) => served.run(arrived).await,
-            Work::Fused(first, second) => served.fused(first, second).await,
+            Work::Run(mut arrived) => served.run(&mut arrived).await,
+            Work::Fused(first) => {
+                let second = slot.second.take().expect("it came with the first");
+                served.fused(first, second).await;
+            }
         }
         connection.set_free(index);
     }
@@ -67,16 +71,18 @@ pub(super) struct Served<'a> {
 }
 
 impl Served<'_> {
-    async fn run(&self, arrived: Arrived) {
-        let command = arrived.command;
-        let _owed = self.connection.owe(owed_by(&command)).await;
-        let answer = match self.check(&arrived) {
+    /// What arrived stays where it is: each hand-over of its own would copy it.
+    async fn run(&self, arrived: &mut Arrived) {
+        let _owed = self.connection.owe(owed_by(&arrived.command)).await;
+        let answer = match self.check(arrived) {
             Err(status) => status.into(),
-            Ok(None) => self.connect(arrived).await,
-            Ok(Some(queue)) if queue.id == 0 || command.opcode == opcode::FABRICS => self.admin(&queue, arrived).await,
+            Ok(None) => self.connect(arrived.take()).await,
+            Ok(Some(queue)) if queue.id == 0 || arrived.command.opcode == opcode::FABRICS => {
+                self.admin(&queue, arrived.take()).await
+            }
             Ok(Some(queue)) => self.io(&queue, arrived).await.into(),
         };
-        self.answer(&command, answer);
+        self.answer(&arrived.command, answer);
     }
 
     async fn fused(&self, compare: Arrived, write: Arrived) {
@@ -124,6 +130,7 @@ impl Served<'_> {
     }
 
     fn answer(&self, command: &Command, answer: Answer) {
+        let _reply = stage(Stage::Reply);
         let cid = command.cid.get();
         self.connection.forget_cids(self.slot);
         match answer {

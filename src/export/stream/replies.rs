@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::memory::Buffer;
+use crate::reactor::profile::{Stage, stage};
 use crate::reactor::{SendBatch, WaitList};
 
 use super::{Link, LinkEnd, Share};
@@ -112,6 +113,7 @@ impl<E: LinkEnd> Replies<E> {
 
     /// Queues a header and what follows it, if anything. `reserved` bytes of the share come free when it is sent.
     pub(in crate::export) fn push(&self, header: &[u8], more: &[u8], reserved: usize) {
+        let _reply = stage(Stage::Reply);
         let mut queued = self.queued.borrow_mut();
         queued.batch.header(header);
         if !more.is_empty() {
@@ -129,6 +131,7 @@ impl<E: LinkEnd> Replies<E> {
         trailer: &[u8],
         reserved: usize,
     ) {
+        let _reply = stage(Stage::Reply);
         let mut queued = self.queued.borrow_mut();
         queued.batch.header(header);
         queued.batch.data(buffer, window);
@@ -140,6 +143,7 @@ impl<E: LinkEnd> Replies<E> {
 
     /// Queues a part of a slot's reply; the slot can wait for it with [`Replies::parts_sent`].
     pub(in crate::export) fn push_part(&self, slot: u16, header: &[u8], buffer: Buffer, len: usize, trailer: &[u8]) {
+        let _reply = stage(Stage::Reply);
         let mut queued = self.queued.borrow_mut();
         if !header.is_empty() {
             queued.batch.header(header);

@@ -1,0 +1,209 @@
+//! The load itself: one thread, pinned to its core, that keeps the slots of all queues in flight and spins in between.
+//!
+//! No system calls: rings lie in shared memory, and the device is asked not to wake anybody. The clock is read once for what a look at a ring finds: a
+//! latency lasts from before a request is made available until after its completion is seen, which is what a guest waits. Time in
+//! which no queue had anything is counted as waiting: as long as there is much of it, the device is the slower side and not this thread.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::bench::process::thread_cpu_seconds;
+use crate::bench::workload::{Places, Random};
+use crate::reactor::{Clock, Ticks};
+
+use super::VhostUserConfig;
+use super::error::VhostUserError;
+use super::queue::{Done, Queue, Shape};
+
+/// How long requests may be in flight without any answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Latencies are kept to three significant digits, up to some minutes of ticks.
+const DIGITS: u8 = 3;
+const LONGEST_TICKS: u64 = 1 << 40;
+/// So many completions are taken at a time, before their places are filled again.
+const BATCH: usize = 64;
+
+/// What was measured.
+pub(super) struct Measured {
+    pub(super) reads: Histogram<u64>,
+    pub(super) writes: Histogram<u64>,
+    pub(super) errors: u64,
+    pub(super) first_error: Option<String>,
+    /// From the end of the ramp to the last completion.
+    pub(super) ticks: u64,
+    /// Of these, with nothing to do.
+    pub(super) waiting_ticks: u64,
+    /// Kicks in `ticks`.
+    pub(super) kicks: u64,
+    /// Processor time of the thread in `ticks`.
+    pub(super) cpu_s: f64,
+    pub(super) clock: Clock,
+}
+
+/// The load.
+pub(super) struct Load<'a> {
+    queues: Vec<Queue>,
+    shape: Shape,
+    places: Places,
+    random: Random,
+    read_percent: u64,
+    clock: Clock,
+    measure_from: Ticks,
+    end: Ticks,
+    patience: u64,
+    /// At the end of the ramp: processor time and kicks.
+    before: Option<(f64, u64)>,
+    done: Vec<Done>,
+    result: Measured,
+    progress: &'a AtomicU64,
+}
+
+impl<'a> Load<'a> {
+    pub(super) fn new(
+        config: &VhostUserConfig,
+        queues: Vec<Queue>,
+        shape: Shape,
+        blocks: u64,
+        progress: &'a AtomicU64,
+    ) -> Self {
+        let clock = Clock::get();
+        let measure_from = clock.now().plus(clock.ticks(config.ramp));
+        let histogram = || Histogram::new_with_bounds(1, LONGEST_TICKS, DIGITS).expect("valid bounds");
+        Self {
+            queues,
+            shape,
+            places: Places::new(0, blocks, config.mix.access()),
+            random: Random::new(config.seed),
+            read_percent: config.mix.read_percent(config.read_percent).into(),
+            clock,
+            measure_from,
+            end: measure_from.plus(clock.ticks(config.runtime)),
+            patience: clock.ticks(PATIENCE),
+            before: None,
+            done: Vec::with_capacity(BATCH),
+            result: Measured {
+                reads: histogram(),
+                writes: histogram(),
+                errors: 0,
+                first_error: None,
+                ticks: 0,
+                waiting_ticks: 0,
+                kicks: 0,
+                cpu_s: 0.0,
+                clock,
+            },
+            progress,
+        }
+    }
+
+    /// Runs until the time is over and everything is answered.
+    pub(super) fn run(mut self) -> Result<Measured, VhostUserError> {
+        for queue in 0..self.queues.len() {
+            for slot in 0..self.queues[queue].depth() {
+                self.issue(queue, slot as u16, self.clock.now());
+            }
+            self.queues[queue].publish()?;
+        }
+        let mut last_heard = self.clock.now();
+        let mut idle_since = None;
+        while self.queues.iter().any(|queue| queue.in_flight() > 0) {
+            let mut heard = None;
+            for queue in 0..self.queues.len() {
+                heard = self.turn(queue, &mut idle_since)?.or(heard);
+            }
+            match (heard, idle_since) {
+                (Some(now), _) => last_heard = now,
+                (None, None) => idle_since = Some(self.clock.now()),
+                (None, Some(_)) => {
+                    std::hint::spin_loop();
+                    self.check_patience(last_heard)?;
+                }
+            }
+        }
+        self.result.ticks = last_heard.since(self.measure_from);
+        let (cpu_s, kicks) = self.before.unwrap_or_default();
+        self.result.cpu_s = thread_cpu_seconds() - cpu_s;
+        self.result.kicks = self.kicks() - kicks;
+        Ok(self.result)
+    }
+
+    /// Takes what a queue has done, and puts new requests into the places of those. Gives the time, if there was anything.
+    #[inline]
+    fn turn(&mut self, queue: usize, idle_since: &mut Option<Ticks>) -> Result<Option<Ticks>, VhostUserError> {
+        let mut done = std::mem::take(&mut self.done);
+        self.queues[queue].receive(&mut done, BATCH)?;
+        if done.is_empty() {
+            self.done = done;
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        if let Some(since) = idle_since.take() {
+            self.wait(since, now);
+        }
+        if now >= self.measure_from && self.before.is_none() {
+            self.before = Some((thread_cpu_seconds(), self.kicks()));
+        }
+        // First the new requests: the device works on them while this notes the old.
+        if now < self.end {
+            for done in &mut done {
+                let slot = done.slot;
+                self.issue(queue, slot, now);
+            }
+            self.queues[queue].publish()?;
+        }
+        done.drain(..).for_each(|done| self.note(done, now));
+        self.done = done;
+        Ok(Some(now))
+    }
+
+    #[inline]
+    fn issue(&mut self, queue: usize, slot: u16, now: Ticks) {
+        let block = self.places.next(&mut self.random);
+        let is_read = match self.read_percent {
+            0 => false,
+            100 => true,
+            percent => self.random.below(100) < percent,
+        };
+        self.queues[queue].issue(slot, block * self.shape.sectors(), is_read, now);
+    }
+
+    #[inline]
+    fn note(&mut self, done: Done, now: Ticks) {
+        if let Some(what) = done.wrong {
+            self.result.errors += 1;
+            let (way, bytes) = (if done.is_read { "read" } else { "write" }, self.shape.block_bytes);
+            self.result
+                .first_error
+                .get_or_insert_with(|| format!("{way} of {bytes} bytes at sector {}: {what}", done.sector));
+        } else if done.started >= self.measure_from {
+            let histogram = if done.is_read { &mut self.result.reads } else { &mut self.result.writes };
+            histogram.saturating_record(now.since(done.started));
+            self.progress.store(self.progress.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+
+    fn kicks(&self) -> u64 {
+        self.queues.iter().map(Queue::kicks).sum()
+    }
+
+    /// Counts time in which there was nothing to take.
+    #[inline]
+    fn wait(&mut self, from: Ticks, to: Ticks) {
+        if from >= self.measure_from && to < self.end {
+            self.result.waiting_ticks += to.since(from);
+        }
+    }
+
+    #[inline]
+    fn check_patience(&self, last_heard: Ticks) -> Result<(), VhostUserError> {
+        if self.clock.now().since(last_heard) > self.patience { Err(self.too_long()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn too_long(&self) -> VhostUserError {
+        let queue = self.queues.iter().find(|queue| queue.in_flight() > 0).unwrap_or(&self.queues[0]);
+        VhostUserError::Silent { queue: queue.index(), seconds: PATIENCE.as_secs(), waiting: queue.in_flight() }
+    }
+}

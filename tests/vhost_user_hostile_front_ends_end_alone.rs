@@ -1,0 +1,691 @@
+//! A front end may say what it likes, and its guest may put into its rings and do to its memory what it likes: at most its own queue or session ends.
+//! The target lives on, a neighbour on the same reactor reads what it wrote all the while, and nothing is left open behind it.
+//!
+//! Random messages follow from a seed: `VHOST_HOSTILE_SEED=… cargo test --test vhost_user_hostile_front_ends_end_alone`.
+
+#[path = "common/random.rs"]
+mod random;
+mod vhost;
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use random::Random;
+use strongroom::bench::vhost_user::{FrontEnd, RingKind, SharedMemory};
+use vhost::guest::{BASE, Guest, IN, MIB, OK, OUT, Queue, features, memory, readable};
+use vhost::ring::{INDIRECT, NEXT, Piece, Ring, RingSetup, WRITE};
+use vhost::wire::{self, NEED_REPLY, REPLY, VERSION, Wire, place, region, state, table, words};
+use vhost::{Disk, PATIENCE, Target};
+use vmm_sys_util::eventfd::EventFd;
+
+const BAD: &str = "bad";
+const GOOD: &str = "good";
+
+/// Runs `attack` on the reactor that also serves a good guest's disk.
+fn beside_a_good_guest(attack: impl FnOnce(&mut Target)) {
+    let mut target = Target::start(1, &[Disk::named(BAD), Disk::named(GOOD)], "");
+    let over = AtomicBool::new(false);
+    let socket = target.socket(GOOD);
+    std::thread::scope(|scope| {
+        let good = scope.spawn(|| {
+            let mut guest = Guest::connect(&socket, RingKind::Split);
+            let mut rounds = 0u64;
+            while !over.load(Ordering::Relaxed) || rounds < 10 {
+                let (small, large) = (vec![rounds as u8; 4096], vec![!rounds as u8; 256 << 10]);
+                guest.write(8, &small);
+                guest.write(1024, &large);
+                assert!(guest.read(8, small.len()) == small, "a read of the good guest");
+                assert!(guest.read(1024, large.len()) == large, "a large read of the good guest");
+                guest.flush();
+                rounds += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let attacked = catch_unwind(AssertUnwindSafe(|| attack(&mut target)));
+        over.store(true, Ordering::Relaxed);
+        if let Err(panic) = attacked {
+            resume_unwind(panic);
+        }
+        good.join().expect("the good guest");
+    });
+    // Its disk serves the next guest, and nothing of those before is left.
+    let mut guest = Guest::connect(&target.socket(BAD), RingKind::Packed);
+    guest.write(0, &[7; 4096]);
+    assert_eq!(guest.read(0, 4096), [7; 4096]);
+    drop(guest);
+    target.stop();
+}
+
+/// A guest with two queues: one to break, and one that must go on.
+struct Hostile {
+    end: FrontEnd,
+    memory: Arc<SharedMemory>,
+    victim: Queue,
+    other: Queue,
+}
+
+const SIZE: u16 = 16;
+/// Where in a hostile guest's memory its requests are.
+const CONTROL: usize = MIB;
+const DATA: usize = MIB + 4096;
+
+impl Hostile {
+    fn connect(target: &Target, kind: RingKind) -> Self {
+        let mut end = FrontEnd::connect(&target.socket(BAD), features(kind, false)).expect("a back end");
+        let memory = memory(2, BASE);
+        end.set_memory(&[&memory]).expect("taken");
+        let setup = RingSetup { kind, size: SIZE, event_index: false };
+        let victim = Queue::start(&mut end, 0, memory.clone(), 0, setup);
+        let other = Queue::start(&mut end, 1, memory.clone(), MIB / 2, setup);
+        Self { end, memory, victim, other }
+    }
+
+    /// The next session, when the one before has ended.
+    fn connect_after(target: &Target, kind: RingKind, before: Self) -> Self {
+        drop(before);
+        Self::connect(target, kind)
+    }
+
+    /// A read of 4096 bytes at place 0 of the disk: header, data, status.
+    fn read(&self) -> [Piece; 3] {
+        self.memory.write(CONTROL, &[0; 16]);
+        self.memory.write(CONTROL + 16, &[0xFF]);
+        let piece = |at, len, is_written| Piece { guest: self.memory.guest(at), len, is_written };
+        [piece(CONTROL, 16, false), piece(DATA, 4096, true), piece(CONTROL + 16, 1, true)]
+    }
+
+    /// The other queue still serves.
+    #[track_caller]
+    fn expect_other(&mut self) {
+        let chain = self.read();
+        self.other.ring.give(&chain, true);
+        self.other.publish();
+        let (_, written) = self.other.wait(true);
+        let mut status = [0xFF];
+        self.memory.read(CONTROL + 16, &mut status);
+        assert_eq!((status, written), ([OK], 4097));
+    }
+
+    /// Lets the device see what was done to the ring: it has to give the queue up, and no other. Then the queue begins anew.
+    #[track_caller]
+    fn expect_broken(&mut self, why: &str) {
+        self.victim.publish();
+        let _ = self.victim.events.kick.write(1);
+        assert!(self.victim.is_broken(), "the queue goes on after {why}");
+        self.expect_other();
+        self.begin_anew();
+    }
+
+    /// Stops the queue and starts it again with an empty ring.
+    #[track_caller]
+    fn begin_anew(&mut self) {
+        self.end.stop_queue(0).expect("stopped");
+        self.victim = Queue::start(&mut self.end, 0, self.memory.clone(), 0, self.victim.ring.setup);
+        let chain = self.read();
+        self.victim.ring.give(&chain, false);
+        self.victim.publish();
+        let (_, written) = self.victim.wait(true);
+        assert_eq!(written, 4097, "a queue that begins anew");
+    }
+
+    /// Writes descriptors of a split ring from place 0 on, and offers the first.
+    fn put(&mut self, descriptors: &[(Piece, u16, u16)]) {
+        for (at, (piece, flags, next)) in descriptors.iter().enumerate() {
+            let at = self.victim.ring.descriptors + at * 16;
+            self.victim.ring.write_descriptor(at, piece, *flags, *next);
+        }
+        self.victim.ring.offer(0);
+    }
+}
+
+/// Pieces that lie where no memory is, wholly or in part.
+fn outside(memory: &SharedMemory) -> Vec<(Piece, &'static str)> {
+    let end = memory.guest(memory.len());
+    let piece = |guest, len| Piece { guest, len, is_written: true };
+    vec![
+        (piece(0, 4096), "the address 0"),
+        (piece(BASE - 4096, 4096), "an address before the memory"),
+        (piece(end, 4096), "an address behind the memory"),
+        (piece(end - 1, 2), "one byte too many"),
+        (piece(BASE, u32::MAX), "a length of 4 GiB"),
+        (piece(u64::MAX, 4096), "an address at the end of all"),
+        (piece(u64::MAX - 4094, 4096), "an end that wraps to 0"),
+        (piece(memory.address(0), 4096), "an address of the front end"),
+    ]
+}
+
+#[test]
+fn split_rings_that_cannot_be() {
+    beside_a_good_guest(|target| {
+        let mut bad = Hostile::connect(target, RingKind::Split);
+        let [header, data, status] = bad.read();
+        bad.put(&[(header, NEXT, 0)]);
+        bad.expect_broken("a descriptor that leads to itself");
+        bad.put(&[(header, NEXT, 1), (data, NEXT | WRITE, 2), (data, NEXT | WRITE, 1)]);
+        bad.expect_broken("a loop");
+        bad.put(&[(header, NEXT, SIZE), (data, WRITE, 0)]);
+        bad.expect_broken("a next that there is not");
+        bad.put(&[(header, NEXT, u16::MAX), (data, WRITE, 0)]);
+        bad.expect_broken("a next far away");
+        bad.put(&[(header, NEXT, 1), (data, NEXT | WRITE, 2), (header, NEXT, 3), (status, WRITE, 0)]);
+        bad.expect_broken("something to read behind something to write");
+        bad.victim.ring.offer(SIZE);
+        bad.expect_broken("a head that there is not");
+        for (piece, why) in outside(&bad.memory) {
+            bad.put(&[(header, NEXT, 1), (piece, NEXT | WRITE, 2), (status, WRITE, 0)]);
+            bad.expect_broken(why);
+            bad.put(&[(piece, NEXT, 1), (data, NEXT | WRITE, 2), (status, WRITE, 0)]);
+            bad.expect_broken(why);
+            bad.put(&[(header, NEXT, 1), (data, NEXT | WRITE, 2), (piece, WRITE, 0)]);
+            bad.expect_broken(why);
+        }
+        let driver = bad.victim.ring.driver;
+        bad.memory.store_u16(driver + 2, SIZE + 2);
+        let _ = bad.victim.events.kick.write(1);
+        assert!(bad.victim.is_broken(), "the queue goes on with more requests than it has places");
+        bad.expect_other();
+        bad.begin_anew();
+    });
+}
+
+#[test]
+fn packed_rings_that_cannot_be() {
+    beside_a_good_guest(|target| {
+        let mut bad = Hostile::connect(target, RingKind::Packed);
+        let [header, data, status] = bad.read();
+        for (piece, why) in outside(&bad.memory) {
+            bad.victim.ring.give(&[header, piece, status], false);
+            bad.expect_broken(why);
+            bad.victim.ring.give(&[Piece { is_written: false, ..piece }, data, status], false);
+            bad.expect_broken(why);
+        }
+        bad.victim.ring.give(&[header, data, header, status], false);
+        bad.expect_broken("something to read behind something to write");
+        // Every place leads to the next, all around.
+        let ring = bad.victim.ring.descriptors;
+        for at in (0..usize::from(SIZE)).rev() {
+            bad.victim.ring.write_descriptor(ring + at * 16, &header, 0, NEXT | 1 << 7);
+        }
+        bad.expect_broken("a chain without an end");
+    });
+}
+
+#[test]
+fn tables_that_cannot_be() {
+    beside_a_good_guest(|target| {
+        for kind in [RingKind::Split, RingKind::Packed] {
+            let mut bad = Hostile::connect(target, kind);
+            let [header, data, status] = bad.read();
+            let at = DATA + 8192;
+            let table = |bad: &Hostile, len: u32| Piece { guest: bad.memory.guest(at), len, is_written: false };
+            let give = |bad: &mut Hostile, piece: Piece, more: u16| match kind {
+                RingKind::Split => bad.put(&[(piece, INDIRECT | more, 1), (status, WRITE, 0)]),
+                RingKind::Packed => {
+                    let flags = INDIRECT | more | 1 << 7;
+                    let second = bad.victim.ring.descriptors + 16;
+                    bad.victim.ring.write_descriptor(second, &status, 0, WRITE | 1 << 7);
+                    // The queue may have come on: it begins anew before each of these.
+                    bad.victim.ring.write_descriptor(second - 16, &piece, 0, flags);
+                }
+            };
+            let mut fresh = |bad: &mut Hostile| {
+                bad.end.stop_queue(0).expect("stopped");
+                bad.victim = Queue::start(&mut bad.end, 0, bad.memory.clone(), 0, bad.victim.ring.setup);
+                bad.victim.ring.write_table(at, &[header, data, status]);
+            };
+            for len in [0, 1, 15, 17, 47] {
+                fresh(&mut bad);
+                let piece = table(&bad, len);
+                give(&mut bad, piece, 0);
+                bad.expect_broken("a table that is no number of descriptors");
+            }
+            for (piece, why) in outside(&bad.memory) {
+                fresh(&mut bad);
+                give(&mut bad, Piece { len: piece.len & !15, is_written: false, ..piece }, 0);
+                bad.expect_broken(why);
+                fresh(&mut bad);
+                bad.victim.ring.write_table(at, &[header, piece, status]);
+                let piece = table(&bad, 48);
+                give(&mut bad, piece, 0);
+                bad.expect_broken(why);
+            }
+            fresh(&mut bad);
+            let (third, fourth) = if kind == RingKind::Split { (INDIRECT, 0) } else { (0, INDIRECT) };
+            let inner = table(&bad, 48);
+            bad.victim.ring.write_descriptor(at, &inner, third, fourth);
+            give(&mut bad, inner, 0);
+            bad.expect_broken("a table in a table");
+            if kind == RingKind::Split {
+                fresh(&mut bad);
+                bad.victim.ring.write_descriptor(at + 16, &data, WRITE | NEXT, 1);
+                give(&mut bad, inner, 0);
+                bad.expect_broken("a loop in a table");
+                fresh(&mut bad);
+                bad.victim.ring.write_descriptor(at + 16, &data, WRITE | NEXT, 3);
+                give(&mut bad, inner, 0);
+                bad.expect_broken("a next behind the table");
+                fresh(&mut bad);
+                give(&mut bad, inner, NEXT);
+                bad.expect_broken("a table that is no end of its chain");
+            }
+        }
+    });
+}
+
+/// Requests that a ring may hold, but that are none: they are answered, or end their queue, and the target goes on.
+#[test]
+fn requests_that_make_no_sense() {
+    beside_a_good_guest(|target| {
+        for kind in [RingKind::Split, RingKind::Packed] {
+            let mut bad = Hostile::connect(target, kind);
+            let [header, data, status] = bad.read();
+            let short = Piece { len: 15, ..header };
+            let none = Piece { len: 0, ..data };
+            let requests: [&[Piece]; 9] = [
+                &[header],
+                &[status],
+                &[data],
+                &[short, data, status],
+                &[short],
+                &[header, none, status],
+                &[none, header, data, status],
+                &[header, data],
+                &[header, Piece { len: 1, is_written: true, ..data }, status],
+            ];
+            for request in requests {
+                bad.read();
+                bad.victim.ring.give(request, false);
+                bad.victim.publish();
+                let answered = bad.victim.wait_at_most(true, Duration::from_millis(200)).is_some();
+                assert!(answered || bad.victim.is_broken(), "{request:?} is neither answered nor the end of its queue");
+                bad.expect_other();
+                bad.begin_anew();
+            }
+            // Wild types and places.
+            for (kind, sector) in [(OUT, u64::MAX), (IN, u64::MAX), (IN, 1 << 55), (OUT, 1), (3, 0), (u32::MAX, 0), (13, 0), (11, 0)] {
+                let chain = bad.read();
+                bad.memory.write(CONTROL, &kind.to_le_bytes());
+                bad.memory.write(CONTROL + 8, &sector.to_le_bytes());
+                bad.victim.ring.give(&chain, true);
+                bad.victim.publish();
+                bad.victim.wait(true);
+                let mut answer = [0xFF];
+                bad.memory.read(CONTROL + 16, &mut answer);
+                assert!(matches!(answer, [1 | 2]), "type {kind} at {sector}: {answer:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn descriptors_that_are_rewritten_all_the_time() {
+    beside_a_good_guest(|target| {
+        let seed = Random::seed("VHOST_HOSTILE_SEED");
+        for kind in [RingKind::Split, RingKind::Packed] {
+            let mut random = Random(seed);
+            let mut bad = Hostile::connect(target, kind);
+            let over = AtomicBool::new(false);
+            let (memory, area) = (bad.memory.clone(), Ring::bytes(SIZE));
+            std::thread::scope(|scope| {
+                let over = &over;
+                scope.spawn(move || {
+                    let mut random = Random(seed ^ 1);
+                    while !over.load(Ordering::Relaxed) {
+                        // Anywhere in the ring and its tables; a word there says something else for a moment.
+                        let at = random.below(area as u64 / 8) as usize * 8;
+                        let (mut word, wild) = ([0; 8], random.next() >> random.below(64));
+                        memory.read(at, &mut word);
+                        memory.write(at, &wild.to_le_bytes());
+                        memory.write(at, &word);
+                    }
+                });
+                let deadline = Instant::now() + Duration::from_secs(2);
+                while Instant::now() < deadline {
+                    let chain = bad.read();
+                    if bad.victim.ring.room() >= 3 {
+                        bad.victim.ring.give(&chain, random.one_in(2));
+                    }
+                    bad.victim.ring.publish();
+                    let _ = bad.victim.events.kick.write(1);
+                    // Completions are no longer to be understood: the device was told anything. The queue may be broken at any time.
+                    if readable(bad.victim.events.error.as_raw_fd(), Duration::from_millis(1)) || random.one_in(50) {
+                        bad.end.stop_queue(0).expect("stopped");
+                        bad.victim = Queue::start(&mut bad.end, 0, bad.memory.clone(), 0, bad.victim.ring.setup);
+                    }
+                }
+                over.store(true, Ordering::Relaxed);
+            });
+            bad.expect_other();
+            bad.begin_anew();
+        }
+    });
+}
+
+#[test]
+fn memory_whose_file_is_cut_short() {
+    beside_a_good_guest(|target| {
+        for kind in [RingKind::Split, RingKind::Packed] {
+            // The data, then all of it with the rings.
+            for left in [DATA as u64, 0] {
+                let mut bad = Hostile::connect(target, kind);
+                let chain = bad.read();
+                bad.victim.ring.give(&chain, false);
+                bad.memory.file().set_len(left).expect("cut short");
+                // The ring itself is out of this process's reach when the file is empty: only the kick is left.
+                if left > 0 {
+                    bad.victim.ring.publish();
+                }
+                let _ = bad.victim.events.kick.write(1);
+                let _ = bad.other.events.kick.write(1);
+                std::thread::sleep(Duration::from_millis(100));
+                target.assert_alive();
+                drop(bad);
+            }
+        }
+        // Memory that its file does not have is refused.
+        let short = memory(2, BASE);
+        short.file().set_len(MIB as u64).expect("cut short");
+        let mut wire = Wire::agreed(target.connect(BAD));
+        let body = table(1, &[region(BASE, 2 << 20, 1 << 40, 0)]);
+        assert!(!wire.does(wire::SET_MEM_TABLE, &body, &[short.file().as_raw_fd()]), "memory behind the end of its file");
+    });
+}
+
+/// Descriptors of all sorts that are no eventfds, or not as they should be.
+struct Strange {
+    files: Vec<OwnedFd>,
+    full: EventFd,
+}
+
+impl Strange {
+    fn new() -> Self {
+        let (end, _closed) = UnixStream::pair().expect("a pair");
+        let (open, kept) = UnixStream::pair().expect("a pair");
+        let (pipe_out, pipe_in) = std::io::pipe().expect("a pipe");
+        // Full: whoever writes to it waits for ever, unless it may not.
+        let full = EventFd::new(0).expect("an eventfd");
+        full.write(u64::MAX - 1).expect("filled");
+        let opened = |path| OwnedFd::from(File::open(path).expect("there"));
+        let files = vec![
+            opened("/dev/null"),
+            opened("/dev/zero"),
+            opened("/"),
+            tempfile::tempfile().expect("a file").into(),
+            end.into(),
+            open.into(),
+            kept.into(),
+            pipe_out.into(),
+            pipe_in.into(),
+        ];
+        Self { files, full }
+    }
+
+    fn all(&self) -> Vec<RawFd> {
+        self.files.iter().map(AsRawFd::as_raw_fd).chain([self.full.as_raw_fd()]).collect()
+    }
+}
+
+/// Tells the device by messages of its own where a queue is, up to the kick.
+fn place_queue(wire: &mut Wire, memory: &SharedMemory, ring: &Ring, index: u32) {
+    let at = ring.place();
+    let body = table(1, &[region(BASE, memory.len() as u64, memory.address(0), 0)]);
+    assert!(wire.does(wire::SET_MEM_TABLE, &body, &[memory.file().as_raw_fd()]));
+    assert!(wire.does(wire::SET_VRING_NUM, &state(index, at.size.into()), &[]));
+    assert!(wire.does(wire::SET_VRING_BASE, &state(index, 0), &[]));
+    assert!(wire.does(wire::SET_VRING_ADDR, &place(index, at.descriptors, at.device, at.driver), &[]));
+}
+
+#[test]
+fn files_that_are_no_eventfds() {
+    beside_a_good_guest(|target| {
+        let strange = Strange::new();
+        let good = EventFd::new(0).expect("an eventfd");
+        for fd in strange.all() {
+            for message in [wire::SET_VRING_KICK, wire::SET_VRING_CALL, wire::SET_VRING_ERR] {
+                let memory = memory(2, BASE);
+                let mut ring = Ring::new(memory.clone(), 0, RingSetup { kind: RingKind::Split, size: 16, event_index: false });
+                let mut wire = Wire::agreed(target.connect(BAD));
+                place_queue(&mut wire, &memory, &ring, 0);
+                // It may be refused, which ends the session or does not.
+                for (other, own) in [
+                    (wire::SET_VRING_ERR, &good),
+                    (wire::SET_VRING_CALL, &good),
+                    (wire::SET_VRING_KICK, &good),
+                ] {
+                    let fd = if other == message { fd } else { own.as_raw_fd() };
+                    wire.send(other, VERSION | NEED_REPLY, &words(&[0]), &[fd]);
+                    let _ = wire.answer(other);
+                }
+                wire.send(wire::SET_VRING_ENABLE, VERSION | NEED_REPLY, &state(0, 1), &[]);
+                let _ = wire.answer(wire::SET_VRING_ENABLE);
+                // Requests that are told to somebody who does not take it, and then one that breaks the ring.
+                memory.write(CONTROL, &[0; 17]);
+                let piece = |at, len, is_written| Piece { guest: memory.guest(at), len, is_written };
+                let chain = [piece(CONTROL, 16, false), piece(DATA, 4096, true), piece(CONTROL + 16, 1, true)];
+                for _ in 0..3 {
+                    ring.give(&chain, false);
+                    ring.publish();
+                    let _ = good.write(1);
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                ring.offer(u16::MAX);
+                ring.publish();
+                let _ = good.write(1);
+                std::thread::sleep(Duration::from_millis(3));
+                target.assert_alive();
+            }
+        }
+        // Files that are no memory.
+        for fd in strange.all() {
+            let mut wire = Wire::agreed(target.connect(BAD));
+            let body = table(1, &[region(BASE, 2 << 20, 1 << 40, 0)]);
+            assert!(!wire.does(wire::SET_MEM_TABLE, &body, &[fd]), "memory that is none");
+        }
+    });
+}
+
+/// What must not be done, each on a connection of its own: it is not, or the session ends.
+#[test]
+fn messages_that_cannot_be() {
+    beside_a_good_guest(|target| {
+        let memory = memory(2, BASE);
+        let file = memory.file().as_raw_fd();
+        let (len, own) = (memory.len() as u64, memory.address(0));
+        let right = region(BASE, len, own, 0);
+        let far = u64::MAX - 4095;
+        let inflight = |size: u64, queues: u16, entries: u16| {
+            [words(&[size, 0]), queues.to_le_bytes().to_vec(), entries.to_le_bytes().to_vec(), vec![0; 4]].concat()
+        };
+        let config = |offset: u32, size: u32, bytes: &[u8]| [&state(offset, size)[..], &[0; 4], bytes].concat();
+        let eventfd = EventFd::new(0).expect("an eventfd");
+        let refused: Vec<(u32, Vec<u8>, Vec<RawFd>, &str)> = vec![
+            (wire::SET_FEATURES, words(&[1 << 63 | wire::FEATURES]), vec![], "features that were not offered"),
+            (wire::SET_FEATURES, vec![1, 2, 3], vec![], "half a number"),
+            (wire::SET_MEM_TABLE, table(1, &[right.clone()]), vec![], "memory without its file"),
+            (wire::SET_MEM_TABLE, table(2, &[right.clone(), right.clone()]), vec![file], "one file for two"),
+            (wire::SET_MEM_TABLE, table(2, &[right.clone(), right.clone()]), vec![file, file], "memory twice"),
+            (wire::SET_MEM_TABLE, table(2, &[right.clone()]), vec![file, file], "fewer regions than it says"),
+            (wire::SET_MEM_TABLE, table(u32::MAX, &[right.clone()]), vec![file], "very many regions"),
+            (wire::SET_MEM_TABLE, table(1, &[region(BASE, 0, own, 0)]), vec![file], "a region of nothing"),
+            (wire::SET_MEM_TABLE, table(1, &[region(BASE, len + 1, own, 0)]), vec![file], "a region behind its file"),
+            (wire::SET_MEM_TABLE, table(1, &[region(BASE, u64::MAX, own, 0)]), vec![file], "a region of all there is"),
+            (wire::SET_MEM_TABLE, table(1, &[region(far, 8192, own, 0)]), vec![file], "a region that wraps to 0"),
+            (wire::SET_MEM_TABLE, table(1, &[region(BASE, 4096, far, 0)]), vec![file], "a front end's end that wraps"),
+            (wire::SET_MEM_TABLE, table(1, &[region(BASE, 4096, own, far)]), vec![file], "an offset far away"),
+            (wire::ADD_MEM_REG, [words(&[0]), region(BASE, 0, own, 0)].concat(), vec![file], "a slot of nothing"),
+            (wire::ADD_MEM_REG, [words(&[0]), right.clone()].concat(), vec![], "a slot without a file"),
+            (wire::REM_MEM_REG, [words(&[0]), right.clone()].concat(), vec![], "a slot that there is not"),
+            (wire::SET_VRING_NUM, state(1000, 16), vec![], "the size of a queue that there is not"),
+            (wire::SET_VRING_NUM, state(0, 1 << 16), vec![], "too large a ring"),
+            (wire::SET_VRING_NUM, state(0, u32::MAX), vec![], "far too large a ring"),
+            (wire::SET_VRING_BASE, state(u32::MAX, 0), vec![], "the base of a queue that there is not"),
+            (wire::SET_VRING_ADDR, place(1000, own, own, own), vec![], "the place of a queue that there is not"),
+            (wire::SET_VRING_ENABLE, state(1000, 1), vec![], "a start of a queue that there is not"),
+            (wire::SET_VRING_KICK, words(&[255]), vec![eventfd.as_raw_fd()], "a kick of a queue that there is not"),
+            (wire::SET_CONFIG, config(0, 8, &[0; 8]), vec![], "another capacity"),
+            (wire::SET_CONFIG, config(32, 1, &[7]), vec![], "a cache that is neither on nor off"),
+            (wire::SET_CONFIG, config(u32::MAX, 1, &[1]), vec![], "configuration far away"),
+            (wire::SET_INFLIGHT_FD, inflight(4096, 1, 16), vec![file], "a foreign file for requests at work"),
+            (wire::SET_INFLIGHT_FD, inflight(u64::MAX, u16::MAX, u16::MAX), vec![file], "a huge one"),
+            (wire::SET_INFLIGHT_FD, inflight(0, 0, 0), vec![], "none at all"),
+        ];
+        for (request, body, fds, why) in refused {
+            let mut wire = Wire::agreed(target.connect(BAD));
+            assert!(!wire.does(request, &body, &fds), "it was done: {why}");
+            drop(wire);
+            target.assert_alive();
+        }
+        // Asked for, and either answered with an error or not at all.
+        for (request, body) in [
+            (wire::GET_VRING_BASE, state(1000, 0)),
+            (wire::GET_CONFIG, config(0, 4097, &[])),
+            (wire::GET_CONFIG, config(4000, 200, &[0; 200])),
+            (wire::GET_INFLIGHT_FD, inflight(0, u16::MAX, u16::MAX)),
+            (wire::GET_INFLIGHT_FD, inflight(0, 0, 0)),
+        ] {
+            let mut wire = Wire::agreed(target.connect(BAD));
+            wire.send(request, VERSION, &body, &[]);
+            wire.0.shutdown(std::net::Shutdown::Write).expect("closed");
+            assert!(wire.has_ended());
+            target.assert_alive();
+        }
+    });
+}
+
+#[test]
+fn messages_out_of_order_and_without_sense() {
+    beside_a_good_guest(|target| {
+        let memory = memory(2, BASE);
+        let ring = Ring::new(memory.clone(), 0, RingSetup { kind: RingKind::Split, size: 16, event_index: false });
+        let at = ring.place();
+        let eventfd = EventFd::new(0).expect("an eventfd");
+        // A start before there is anything, in every order: nothing runs, or the session ends.
+        let steps: [(u32, Vec<u8>, Vec<RawFd>); 4] = [
+            (wire::SET_VRING_ENABLE, state(0, 1), vec![]),
+            (wire::SET_VRING_KICK, words(&[0]), vec![eventfd.as_raw_fd()]),
+            (wire::SET_VRING_ADDR, place(0, at.descriptors, at.device, at.driver), vec![]),
+            (wire::SET_VRING_NUM, state(0, 16), vec![]),
+        ];
+        for turn in 0..steps.len() {
+            for backwards in [false, true] {
+                let mut order: Vec<_> = (0..steps.len()).map(|n| (n + turn) % steps.len()).collect();
+                if backwards {
+                    order.reverse();
+                }
+                let mut wire = Wire::agreed(target.connect(BAD));
+                for step in order {
+                    let (request, body, fds) = &steps[step];
+                    wire.send(*request, VERSION | NEED_REPLY, body, fds);
+                    if wire.answer(*request).is_none() {
+                        break;
+                    }
+                }
+                target.assert_alive();
+            }
+        }
+        // Before anything was agreed, and without being asked to.
+        for request in 0..=wire::LAST + 2 {
+            for len in [0, 8, 12, 20, 40, 60] {
+                let mut wire = Wire(target.connect(BAD));
+                wire.send(request, VERSION, &vec![0xFF; len], &[eventfd.as_raw_fd()]);
+                wire.0.shutdown(std::net::Shutdown::Write).expect("closed");
+                assert!(wire.has_ended());
+            }
+        }
+        target.assert_alive();
+        // Memory with the ring in it is taken away while the queue runs, and the queue's parts are told anew.
+        for kind in [RingKind::Split, RingKind::Packed] {
+            let mut bad = Hostile::connect(target, kind);
+            let _ = bad.end.remove_memory(&bad.memory);
+            let _ = bad.victim.events.kick.write(1);
+            let mut again = Hostile::connect_after(target, kind, bad);
+            again.expect_other();
+        }
+    });
+}
+
+#[test]
+fn half_messages_and_other_protocols() {
+    beside_a_good_guest(|target| {
+        let header = |request: u32, flags: u32, len: u32| -> Vec<u8> {
+            [request, flags, len].iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        let endings: Vec<(Vec<u8>, &str)> = vec![
+            (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), "HTTP"),
+            (header(1, VERSION, 0)[..5].to_vec(), "half a header"),
+            ([header(2, VERSION, 8), vec![0; 3]].concat(), "half a body"),
+            (header(1, 0, 0), "no version"),
+            (header(1, 2, 0), "another version"),
+            (header(1, VERSION | REPLY, 0), "an answer to nothing"),
+            (header(1, u32::MAX, 0), "all flags"),
+            (header(1, VERSION, u32::MAX), "a body of 4 GiB"),
+            (header(1, VERSION, 4097), "too long a body"),
+            (header(0, VERSION, 0), "the message 0"),
+            (header(u32::MAX, VERSION, 0), "a message that there is not"),
+            (vec![0; 64], "zeros"),
+            (vec![0xFF; 4096], "ones"),
+        ];
+        for (bytes, why) in &endings {
+            let mut wire = Wire(target.connect(BAD));
+            wire.send_bytes(bytes, &[]);
+            wire.0.shutdown(std::net::Shutdown::Write).expect("closed");
+            assert!(wire.has_ended(), "{why}");
+            target.assert_alive();
+        }
+        // Silence in the middle holds nobody up but the next one at this socket, who is served when it ends.
+        for (bytes, _) in &endings[1..3] {
+            let mut silent = Wire(target.connect(BAD));
+            silent.send_bytes(bytes, &[]);
+            let mut next = Wire(target.connect(BAD));
+            next.send(wire::GET_FEATURES, VERSION, &[], &[]);
+            assert!(next.is_silent(Duration::from_millis(100)), "two front ends at a socket");
+            drop(silent);
+            assert!(next.answer(wire::GET_FEATURES).is_some());
+        }
+    });
+}
+
+#[test]
+fn random_messages() {
+    let seed = Random::seed("VHOST_HOSTILE_SEED");
+    beside_a_good_guest(|target| {
+        let mut random = Random(seed);
+        let strange = Strange::new();
+        let memory = memory(2, BASE);
+        let mut files = strange.all();
+        files.push(memory.file().as_raw_fd());
+        let before = target.open_files();
+        for _ in 0..200 {
+            let stream = target.connect(BAD);
+            stream.set_write_timeout(Some(PATIENCE)).expect("set");
+            let mut wire = if random.one_in(4) { Wire(stream) } else { Wire::agreed(stream) };
+            for _ in 0..random.below(20) {
+                let request = 1 + random.below(u64::from(wire::LAST)) as u32;
+                let words: Vec<u64> = (0..random.below(8))
+                    .map(|_| match random.below(5) {
+                        0 => random.below(4),
+                        1 => random.next() >> random.below(64),
+                        2 => BASE + random.below(3 << 20),
+                        3 => memory.address(random.below(2 << 20) as usize & !15),
+                        _ => 16 << 32,
+                    })
+                    .collect();
+                let fds: Vec<RawFd> = (0..random.below(9).saturating_sub(5))
+                    .map(|_| files[random.below(files.len() as u64) as usize])
+                    .collect();
+                let flags = if random.one_in(30) { random.next() as u32 } else { VERSION };
+                wire.send(request, flags, &wire::words(&words), &fds);
+            }
+            wire.0.shutdown(std::net::Shutdown::Write).expect("closed");
+            assert!(wire.has_ended());
+            target.assert_alive();
+        }
+        // What came with messages is closed with their session.
+        target.settle_at(before);
+    });
+}
