@@ -11,8 +11,8 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use random::Random;
@@ -31,9 +31,11 @@ fn beside_a_good_guest(attack: impl FnOnce(&mut Target)) {
     let mut target = Target::start(1, &[Disk::named(BAD), Disk::named(GOOD)], "");
     let over = AtomicBool::new(false);
     let socket = target.socket(GOOD);
+    let (begun, is_there) = mpsc::channel();
     std::thread::scope(|scope| {
-        let good = scope.spawn(|| {
-            let mut guest = Guest::connect(&socket, RingKind::Split);
+        let (over, socket) = (&over, &socket);
+        let good = scope.spawn(move || {
+            let mut guest = Guest::connect(socket, RingKind::Split);
             let mut rounds = 0u64;
             while !over.load(Ordering::Relaxed) || rounds < 10 {
                 let (small, large) = (vec![rounds as u8; 4096], vec![!rounds as u8; 256 << 10]);
@@ -43,9 +45,12 @@ fn beside_a_good_guest(attack: impl FnOnce(&mut Target)) {
                 assert!(guest.read(1024, large.len()) == large, "a large read of the good guest");
                 guest.flush();
                 rounds += 1;
+                let _ = begun.send(());
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
+        // If it fails, its end is told below.
+        let _ = is_there.recv();
         let attacked = catch_unwind(AssertUnwindSafe(|| attack(&mut target)));
         over.store(true, Ordering::Relaxed);
         if let Err(panic) = attacked {
@@ -233,7 +238,7 @@ fn tables_that_cannot_be() {
                     bad.victim.ring.write_descriptor(second - 16, &piece, 0, flags);
                 }
             };
-            let mut fresh = |bad: &mut Hostile| {
+            let fresh = |bad: &mut Hostile| {
                 bad.end.stop_queue(0).expect("stopped");
                 bad.victim = Queue::start(&mut bad.end, 0, bad.memory.clone(), 0, bad.victim.ring.setup);
                 bad.victim.ring.write_table(at, &[header, data, status]);
@@ -307,7 +312,9 @@ fn requests_that_make_no_sense() {
                 bad.begin_anew();
             }
             // Wild types and places.
-            for (kind, sector) in [(OUT, u64::MAX), (IN, u64::MAX), (IN, 1 << 55), (OUT, 1), (3, 0), (u32::MAX, 0), (13, 0), (11, 0)] {
+            for (kind, sector) in
+                [(OUT, u64::MAX), (IN, u64::MAX), (IN, 1 << 55), (OUT, 1), (3, 0), (u32::MAX, 0), (13, 0), (11, 0)]
+            {
                 let chain = bad.read();
                 bad.memory.write(CONTROL, &kind.to_le_bytes());
                 bad.memory.write(CONTROL + 8, &sector.to_le_bytes());
@@ -392,7 +399,10 @@ fn memory_whose_file_is_cut_short() {
         short.file().set_len(MIB as u64).expect("cut short");
         let mut wire = Wire::agreed(target.connect(BAD));
         let body = table(1, &[region(BASE, 2 << 20, 1 << 40, 0)]);
-        assert!(!wire.does(wire::SET_MEM_TABLE, &body, &[short.file().as_raw_fd()]), "memory behind the end of its file");
+        assert!(
+            !wire.does(wire::SET_MEM_TABLE, &body, &[short.file().as_raw_fd()]),
+            "memory behind the end of its file"
+        );
     });
 }
 
@@ -448,15 +458,14 @@ fn files_that_are_no_eventfds() {
         for fd in strange.all() {
             for message in [wire::SET_VRING_KICK, wire::SET_VRING_CALL, wire::SET_VRING_ERR] {
                 let memory = memory(2, BASE);
-                let mut ring = Ring::new(memory.clone(), 0, RingSetup { kind: RingKind::Split, size: 16, event_index: false });
+                let mut ring =
+                    Ring::new(memory.clone(), 0, RingSetup { kind: RingKind::Split, size: 16, event_index: false });
                 let mut wire = Wire::agreed(target.connect(BAD));
                 place_queue(&mut wire, &memory, &ring, 0);
                 // It may be refused, which ends the session or does not.
-                for (other, own) in [
-                    (wire::SET_VRING_ERR, &good),
-                    (wire::SET_VRING_CALL, &good),
-                    (wire::SET_VRING_KICK, &good),
-                ] {
+                for (other, own) in
+                    [(wire::SET_VRING_ERR, &good), (wire::SET_VRING_CALL, &good), (wire::SET_VRING_KICK, &good)]
+                {
                     let fd = if other == message { fd } else { own.as_raw_fd() };
                     wire.send(other, VERSION | NEED_REPLY, &words(&[0]), &[fd]);
                     let _ = wire.answer(other);
@@ -530,7 +539,8 @@ fn messages_that_cannot_be() {
             (wire::SET_CONFIG, config(0, 8, &[0; 8]), vec![], "another capacity"),
             (wire::SET_CONFIG, config(32, 1, &[7]), vec![], "a cache that is neither on nor off"),
             (wire::SET_CONFIG, config(u32::MAX, 1, &[1]), vec![], "configuration far away"),
-            (wire::SET_INFLIGHT_FD, inflight(4096, 1, 16), vec![file], "a foreign file for requests at work"),
+            (wire::SET_INFLIGHT_FD, inflight(64, 1, 16), vec![file], "too little memory for requests at work"),
+            (wire::SET_INFLIGHT_FD, inflight(len * 2, 1, 16), vec![file], "more of it than its file has"),
             (wire::SET_INFLIGHT_FD, inflight(u64::MAX, u16::MAX, u16::MAX), vec![file], "a huge one"),
             (wire::SET_INFLIGHT_FD, inflight(0, 0, 0), vec![], "none at all"),
         ];
@@ -552,6 +562,43 @@ fn messages_that_cannot_be() {
             wire.send(request, VERSION, &body, &[]);
             wire.0.shutdown(std::net::Shutdown::Write).expect("closed");
             assert!(wire.has_ended());
+            target.assert_alive();
+        }
+    });
+}
+
+/// What a front end kept of requests at work may say anything.
+#[test]
+fn requests_at_work_that_never_were() {
+    let seed = Random::seed("VHOST_HOSTILE_SEED");
+    beside_a_good_guest(|target| {
+        let mut random = Random(seed);
+        for round in 0..60 {
+            let kind = if round % 2 == 0 { RingKind::Split } else { RingKind::Packed };
+            let (memory, kept) = (memory(2, BASE), memory(2, 0));
+            let noise: Vec<u64> = (0..512).map(|_| random.next() >> random.below(64)).collect();
+            kept.write(0, &words(&noise));
+            if random.one_in(2) {
+                // The version, the number of entries and the flags as they have to be.
+                kept.write(0, &[0; 8]);
+                kept.write(8, &[1, 0, 16, 0]);
+            }
+            let mut wire = Wire::agreed(target.connect(BAD));
+            let packed = if kind == RingKind::Packed { 1 << 34 } else { 0 };
+            assert!(wire.does(wire::SET_FEATURES, &words(&[wire::FEATURES | packed]), &[]));
+            let body = [words(&[4096, 0]), vec![1, 0, 16, 0], vec![0; 4]].concat();
+            wire.does(wire::SET_INFLIGHT_FD, &body, &[kept.file().as_raw_fd()]);
+            let ring = Ring::new(memory.clone(), 0, RingSetup { kind, size: 16, event_index: false });
+            memory.write(0, &words(&noise[..64]));
+            place_queue(&mut wire, &memory, &ring, 0);
+            let eventfd = EventFd::new(0).expect("an eventfd");
+            wire.does(wire::SET_VRING_KICK, &words(&[0]), &[eventfd.as_raw_fd()]);
+            wire.does(wire::SET_VRING_ENABLE, &state(0, 1), &[]);
+            if random.one_in(4) {
+                kept.file().set_len(0).expect("cut short");
+            }
+            let _ = eventfd.write(1);
+            std::thread::sleep(Duration::from_millis(2));
             target.assert_alive();
         }
     });
@@ -637,10 +684,12 @@ fn half_messages_and_other_protocols() {
             assert!(wire.has_ended(), "{why}");
             target.assert_alive();
         }
-        // Silence in the middle holds nobody up but the next one at this socket, who is served when it ends.
-        for (bytes, _) in &endings[1..3] {
+        // Silence holds nobody up but the next one at this socket, who is served when it ends.
+        for asks in [false, true] {
             let mut silent = Wire(target.connect(BAD));
-            silent.send_bytes(bytes, &[]);
+            if asks {
+                silent.ask(wire::GET_FEATURES, &[]).expect("features");
+            }
             let mut next = Wire(target.connect(BAD));
             next.send(wire::GET_FEATURES, VERSION, &[], &[]);
             assert!(next.is_silent(Duration::from_millis(100)), "two front ends at a socket");

@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex};
 
 use random::Random;
 use strongroom::bench::vhost_user::{FrontEnd, RingKind, SharedMemory};
-use vhost::guest::{BASE, DISCARD, FLUSH, GET_ID, Guest, IN, MIB, NO_STATUS, OK, OUT, Queue, WRITE_ZEROES, features, memory};
+use vhost::guest::{
+    BASE, DISCARD, FLUSH, GET_ID, Guest, IN, MIB, NO_STATUS, OK, OUT, Queue, WRITE_ZEROES, features, memory,
+};
 use vhost::ring::{LONGEST_TABLE, Piece, Ring, RingSetup};
 use vhost::{Disk, Target};
 

@@ -44,6 +44,8 @@ enum Command {
     Xts(xts::Args),
     /// Ours in process on null, memory and file, beside SPDK's bdevperf and fio's io_uring engine
     Engine(Options),
+    /// Ours in fio's process, beside fio's null engine and its io_uring engine on the plain file
+    Fio(Options),
     /// What encryption costs on a file: encrypted beside plain
     Encrypted(Options),
     /// NBD servers under fio's NBD engine: ours, QEMU's and nbdkit's
@@ -64,7 +66,7 @@ enum Command {
     /// Drives a pool inside this process, for the suite `pool`
     #[command(subcommand, hide = true)]
     DrivePool(pool::Args),
-    /// engine, encrypted, nbd, nvme, vhost, idle, pool and limits in one run
+    /// engine, fio, encrypted, nbd, nvme, vhost, idle, pool and limits in one run
     All(Options),
 }
 
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "profile")]
         Command::Profile(args) => profile::measure(&args).map(|()| true).map_err(Into::into),
         Command::Engine(options) => run::run(Suite::Engine, &options).map_err(Into::into),
+        Command::Fio(options) => run::run(Suite::Fio, &options).map_err(Into::into),
         Command::Encrypted(options) => run::run(Suite::Encrypted, &options).map_err(Into::into),
         Command::Nvme(options) => run::run(Suite::Nvme, &options).map_err(Into::into),
         Command::Vhost(options) => run::run(Suite::Vhost, &options).map_err(Into::into),

@@ -201,7 +201,10 @@ mod tests {
     #[test]
     fn percentiles_are_latencies_that_were_measured() {
         let latency = Latency::of((1..=101).rev().map(f64::from).collect());
-        assert_eq!((latency.p50, latency.p90, latency.p99, latency.max, latency.mean), (51.0, 91.0, 100.0, 101.0, 51.0));
+        assert_eq!(
+            (latency.p50, latency.p90, latency.p99, latency.max, latency.mean),
+            (51.0, 91.0, 100.0, 101.0, 51.0)
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io;
 
 /// Forbids core dumps, and `ptrace(2)` and `/proc/PID/mem` for everybody but root. Done before a key is read.
-pub(super) fn forbid_dumps() -> io::Result<()> {
+pub fn forbid_dumps() -> io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the calls read one valid rlimit and numbers.
     let refused = unsafe {

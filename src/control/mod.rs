@@ -12,6 +12,7 @@ mod storage;
 pub mod target;
 
 pub use config::{Config, ConfigError, KernelChoice};
+pub use hardening::forbid_dumps;
 pub use log::LogFilter;
 pub use server::{ServeError, serve};
 pub use storage::{CLOSE_LIMIT, Storage};

@@ -28,6 +28,12 @@ pub(super) fn other_cpus(core: usize) -> Option<libc::cpu_set_t> {
     (!others.is_empty()).then(|| cpu_set(&others))
 }
 
+/// The core that the calling thread is on at this moment.
+pub(super) fn current_cpu() -> usize {
+    // SAFETY: the call touches no memory of ours.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or_default()
+}
+
 fn cpu_set(cpus: &[usize]) -> libc::cpu_set_t {
     // SAFETY: all-zero is a valid, empty cpu_set_t.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };

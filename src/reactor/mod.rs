@@ -10,6 +10,7 @@ mod clock;
 mod eventfd;
 mod file;
 mod lending;
+mod local;
 mod mailbox;
 mod offload;
 mod poller;
@@ -44,6 +45,7 @@ pub use clock::{Clock, Ticks};
 pub use eventfd::EventFd;
 pub use file::File;
 pub use lending::{Lending, Lent};
+pub use local::LocalReactor;
 pub use offload::offload;
 pub use poller::{Polled, Poller};
 pub use receive::{RECEIVE_BYTES, ReceiveBuffers, Received};
@@ -164,12 +166,23 @@ impl Reactor {
     ) -> Result<Self, ReactorError> {
         let workers = affinity::other_cpus(core);
         pin_current_thread(core).map_err(|source| ReactorError::Pin { core, source })?;
+        let reactor = Self::on_this_thread(core, config, mailbox, stats)?;
+        if let Some(cpus) = workers {
+            reactor.ring().keep_workers_on(&cpus);
+        }
+        Ok(reactor)
+    }
+
+    /// Sets up a reactor on the calling thread, wherever that runs.
+    fn on_this_thread(
+        core: usize,
+        config: &ReactorConfig,
+        mailbox: Arc<Mailbox>,
+        stats: Arc<ReactorStats>,
+    ) -> Result<Self, ReactorError> {
         let arena = Arena::new(config.memory_mib << 20, config.hugepages)?;
         let ring = Ring::new(config.ring_entries, &arena, mailbox.eventfd())
             .map_err(|source| ReactorError::Ring { core, source })?;
-        if let Some(cpus) = workers {
-            ring.keep_workers_on(&cpus);
-        }
         let clock = Clock::get();
         Ok(Self(Rc::new(Core {
             number: core,
@@ -235,16 +248,21 @@ impl Reactor {
         profile::begin(self.0.number);
         self.0.tasks.enter(|| {
             let mut idle = Idle::default();
-            loop {
-                if self.turn() {
-                    idle = Idle::default();
-                } else if self.0.stopping.get() && self.0.tasks.alive() == 0 {
-                    return;
-                } else {
-                    self.rest(&mut idle);
-                }
-            }
+            while self.step(&mut idle) || !self.0.stopping.get() || self.0.tasks.alive() > 0 {}
         });
+    }
+
+    /// One turn, and a rest if there was nothing to do; false if there was nothing.
+    #[inline]
+    fn step(&self, idle: &mut Idle) -> bool {
+        if self.turn() {
+            *idle = Idle::default();
+            return true;
+        }
+        if !self.0.stopping.get() || self.0.tasks.alive() > 0 {
+            self.rest(idle);
+        }
+        false
     }
 
     /// One turn of the poll loop; false if there was nothing to do.

@@ -95,7 +95,7 @@ mod here {
 #[cfg(feature = "profile")]
 mod here;
 
-pub(super) use here::{begin, turn_begins, turn_ends};
-pub(crate) use here::{during, stage};
 #[cfg(feature = "profile")]
 pub use here::{Counts, ProbeCost, Profile, read, switch};
+pub(super) use here::{begin, turn_begins, turn_ends};
+pub(crate) use here::{during, stage};

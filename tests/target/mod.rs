@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -177,7 +178,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Starts the target and waits until it listens.
+/// Starts the target and waits until it listens everywhere: the control socket comes last.
 fn serve(folder: &TempDir, port: u16) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).expect("a log");
     let mut process = Command::new(env!("CARGO_BIN_EXE_strongroom"))
@@ -189,7 +190,9 @@ fn serve(folder: &TempDir, port: u16) -> Child {
         .spawn()
         .expect("it starts");
     let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+    let control = folder.path().join("control.sock");
+    let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() && UnixStream::connect(&control).is_ok();
+    while !listens() {
         if let Some(status) = process.try_wait().expect("a child") {
             let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             panic!("the target ended, {status}:\n{log}");

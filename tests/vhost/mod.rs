@@ -31,7 +31,14 @@ pub struct Disk<'a> {
 impl<'a> Disk<'a> {
     /// Encrypted, in memory.
     pub fn named(name: &'a str) -> Self {
-        Self { name, device: "kind = 'memory'\nhugepages = 'never'", mib: 16, sector: 4096, is_encrypted: true, read_only: false }
+        Self {
+            name,
+            device: "kind = 'memory'\nhugepages = 'never'",
+            mib: 16,
+            sector: 4096,
+            is_encrypted: true,
+            read_only: false,
+        }
     }
 }
 
@@ -57,8 +64,7 @@ impl Target {
             let key = dir.path().join(format!("{name}.key"));
             std::fs::write(&key, openssl::sha::sha512(name.as_bytes())).expect("written");
             std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("mode set");
-            let encryption =
-                if *is_encrypted { format!("{{ key_file = '{name}.key' }}") } else { "'none'".to_owned() };
+            let encryption = if *is_encrypted { format!("{{ key_file = '{name}.key' }}") } else { "'none'".to_owned() };
             text += &format!(
                 "[[vhost_user.exports]]\nname = '{name}'\ndisk = '{name}'\nread_only = {read_only}\n\
                  [[device]]\nname = 'under-{name}'\nsize = '{mib} MiB'\n{device}\n\

@@ -140,7 +140,8 @@ impl Ring {
             let more = n + 1 < chain.len();
             match self.setup.kind {
                 RingKind::Split => {
-                    let (flags, next) = (flags(piece) | if more { NEXT } else { 0 }, if more { n as u16 + 1 } else { 0 });
+                    let (flags, next) =
+                        (flags(piece) | if more { NEXT } else { 0 }, if more { n as u16 + 1 } else { 0 });
                     self.write_descriptor(table + n * 16, piece, flags, next);
                 }
                 RingKind::Packed => self.write_descriptor(table + n * 16, piece, 0, flags(piece)),
@@ -233,7 +234,13 @@ impl Ring {
                 TELL_AT if event_index => {
                     let wanted = self.memory.load_u16(self.device);
                     let size = self.setup.size;
-                    let linear = |place: u16| if place & 0x8000 == self.next & 0x8000 { place & 0x7FFF } else { (place & 0x7FFF).wrapping_sub(size) };
+                    let linear = |place: u16| {
+                        if place & 0x8000 == self.next & 0x8000 {
+                            place & 0x7FFF
+                        } else {
+                            (place & 0x7FFF).wrapping_sub(size)
+                        }
+                    };
                     let new = self.next & 0x7FFF;
                     new.wrapping_sub(linear(wanted)).wrapping_sub(1) < new.wrapping_sub(linear(before))
                 }

@@ -55,7 +55,8 @@ impl Wire {
 
     /// Sends a message. The other side may have gone already.
     pub fn send(&mut self, request: u32, flags: u32, body: &[u8], fds: &[RawFd]) {
-        let mut bytes = [request, flags, body.len() as u32].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+        let mut bytes =
+            [request, flags, body.len() as u32].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
         bytes.extend(body);
         self.send_bytes(&bytes, fds);
     }

@@ -83,7 +83,7 @@ fn nbd_uri(socket: &Path, export: &str) -> String {
 }
 
 /// What all measurements share. No map of blocks already used (it costs fio time), no fixed seed, latency from issue to completion.
-fn timed(lab: &Lab, core: usize, workload: Workload) -> Command {
+pub(super) fn timed(lab: &Lab, core: usize, workload: Workload) -> Command {
     let mut command = process::on_core(core, "fio");
     command.args([
         "--name=measure",
@@ -101,7 +101,7 @@ fn timed(lab: &Lab, core: usize, workload: Workload) -> Command {
     command
 }
 
-fn parse(text: &str, workload: Workload) -> Result<Sample> {
+pub(super) fn parse(text: &str, workload: Workload) -> Result<Sample> {
     let refuse = |why: &str| Failure::Answer { program: "fio".into(), why: format!("{why}: {text:.200}") };
     let json = text.find('{').map(|at| &text[at..]).ok_or_else(|| refuse("no JSON"))?;
     let answer: Value = serde_json::from_str(json).map_err(|e| refuse(&e.to_string()))?;

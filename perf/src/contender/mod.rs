@@ -2,6 +2,7 @@
 //!
 //! - [`mod@bench`]: ours in process, `strongroom bench`
 //! - [`fio`]: fio's own io_uring engine on a file, and fio as the client of every NBD server
+//! - [`fio_engine`]: ours in fio's process, and fio's null engine
 //! - [`nbd`]: NBD servers under fio's load: ours, QEMU's, nbdkit's
 //! - [`nvme`]: NVMe/TCP targets under the load of `strongroom bench`: ours, SPDK's
 //! - [`vhost`]: vhost-user-blk back ends under the load of `strongroom bench`: ours, QEMU's, SPDK's
@@ -14,6 +15,7 @@
 pub mod bench;
 pub mod echo;
 pub mod fio;
+pub mod fio_engine;
 pub mod idle;
 pub mod large_pool;
 pub mod nbd;

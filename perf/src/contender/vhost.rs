@@ -97,10 +97,9 @@ impl Kind {
             (Self::Qemu, Some(dir)) => {
                 let mut command = process::on_core(lab.server_core, "qemu-storage-daemon");
                 let file = dir.join(EXPORT);
-                command.arg("--blockdev").arg(format!(
-                    "driver=file,node-name=f0,filename={},cache.direct=on,aio=io_uring",
-                    file.display()
-                ));
+                command
+                    .arg("--blockdev")
+                    .arg(format!("driver=file,node-name=f0,filename={},cache.direct=on,aio=io_uring", file.display()));
                 command.arg("--export").arg(format!(
                     "type=vhost-user-blk,id=e0,node-name=f0,addr.type=unix,addr.path={},writable=on,\
                      logical-block-size=4096",

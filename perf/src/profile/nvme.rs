@@ -12,7 +12,8 @@ use super::{BLOCK, Load};
 
 /// Keeps commands in flight for so long; gives the client's share of time in which it had nothing to receive, in percent.
 pub fn load(target: &Target, core: usize, load: Load, time: Duration) -> Result<f64> {
-    let failed = |why: String| Failure::Program { program: "strongroom bench".into(), status: "failed".into(), said: why };
+    let failed =
+        |why: String| Failure::Program { program: "strongroom bench".into(), status: "failed".into(), said: why };
     let address = format!("nvme-tcp://{}/{}", target.nvme_address(), target.subsystem());
     let config = NvmeTcpConfig {
         target: address.parse().map_err(|e| failed(format!("{e}")))?,

@@ -2,6 +2,7 @@
 
 mod encrypted;
 mod engine;
+mod fio;
 mod idle;
 mod limits;
 mod nbd;
@@ -16,6 +17,8 @@ use crate::row::Row;
 pub enum Suite {
     /// Ours in process beside fio's io_uring engine and SPDK.
     Engine,
+    /// Ours in fio's process beside fio's own engines.
+    Fio,
     /// Encrypted beside plain.
     Encrypted,
     /// NBD servers.
@@ -39,6 +42,7 @@ impl Suite {
     pub fn name(self) -> &'static str {
         match self {
             Self::Engine => "engine",
+            Self::Fio => "fio",
             Self::Encrypted => "encrypted",
             Self::Nbd => "nbd",
             Self::Nvme => "nvme",
@@ -54,6 +58,7 @@ impl Suite {
     pub fn rows(self) -> Vec<Row> {
         match self {
             Self::Engine => engine::rows(),
+            Self::Fio => fio::rows(),
             Self::Encrypted => encrypted::rows(),
             Self::Nbd => nbd::rows(),
             Self::Nvme => nvme::rows(),
@@ -62,8 +67,9 @@ impl Suite {
             Self::Pool => pool::rows(),
             Self::Limits => limits::rows(),
             Self::All => {
-                use Suite::{Encrypted, Engine, Idle, Limits, Nbd, Nvme, Pool, Vhost};
-                [Engine, Encrypted, Nbd, Nvme, Vhost, Idle, Pool, Limits].into_iter().flat_map(Suite::rows).collect()
+                use Suite::{Encrypted, Engine, Fio, Idle, Limits, Nbd, Nvme, Pool, Vhost};
+                let all = [Engine, Fio, Encrypted, Nbd, Nvme, Vhost, Idle, Pool, Limits];
+                all.into_iter().flat_map(Suite::rows).collect()
             }
         }
     }

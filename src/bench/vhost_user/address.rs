@@ -49,7 +49,10 @@ mod tests {
     #[test]
     fn a_socket_has_a_path() {
         let socket: Socket = "vhost-user:/run/d.sock".parse().expect("a socket");
-        assert_eq!((socket.path(), socket.to_string()), (Path::new("/run/d.sock"), "vhost-user:/run/d.sock".to_owned()));
+        assert_eq!(
+            (socket.path(), socket.to_string()),
+            (Path::new("/run/d.sock"), "vhost-user:/run/d.sock".to_owned())
+        );
         for wrong in ["vhost-user:", "/run/d.sock", "nvme-tcp://127.0.0.1/x"] {
             assert!(wrong.parse::<Socket>().is_err(), "{wrong}");
         }

@@ -129,7 +129,9 @@ impl FrontEnd {
         use VhostUserProtocolFeatures as P;
         let offered = self.protocol.get_features().map_err(failed("GET_FEATURES"))?;
         if offered & feature::PROTOCOL == 0 {
-            return Err(VhostUserError::Config("the back end has no protocol features, so no configuration".to_owned()));
+            return Err(VhostUserError::Config(
+                "the back end has no protocol features, so no configuration".to_owned(),
+            ));
         }
         let offered_protocol = self.protocol.get_protocol_features().map_err(failed("GET_PROTOCOL_FEATURES"))?;
         let wanted_protocol = P::MQ | P::REPLY_ACK | P::CONFIG | P::INFLIGHT_SHMFD | P::CONFIGURE_MEM_SLOTS;
@@ -163,8 +165,7 @@ impl FrontEnd {
         let mut config = BlockConfig::new_zeroed();
         let size = size_of::<BlockConfig>() as u32;
         let flags = VhostUserConfigFlags::empty();
-        let (_, bytes) =
-            self.protocol.get_config(0, size, flags, config.as_bytes()).map_err(failed("GET_CONFIG"))?;
+        let (_, bytes) = self.protocol.get_config(0, size, flags, config.as_bytes()).map_err(failed("GET_CONFIG"))?;
         config.as_mut_bytes().copy_from_slice(&bytes);
         Ok(config)
     }

@@ -48,7 +48,9 @@ impl Shape {
         let sector = u64::from(told(feature::BLK_SIZE, device.blk_size.get(), SECTOR as u32));
         let bytes = config.block_size;
         if bytes == 0 || !bytes.is_multiple_of(sector) {
-            return Err(VhostUserError::Config(format!("--bs {bytes} is not a multiple of the disk's {sector}-byte blocks")));
+            return Err(VhostUserError::Config(format!(
+                "--bs {bytes} is not a multiple of the disk's {sector}-byte blocks"
+            )));
         }
         let piece_bytes = told(feature::SIZE_MAX, device.size_max.get(), u32::MAX);
         let pieces = told(feature::SEG_MAX, device.seg_max.get(), 1).min(MOST_PIECES as u32);
@@ -90,7 +92,9 @@ impl Place {
         let depth = config.iodepth as usize;
         let entries = (depth * shape.entries()).next_power_of_two().max(2);
         if entries > LARGEST {
-            return Err(VhostUserError::Config(format!("--iodepth {depth} needs a ring of more than {LARGEST} entries")));
+            return Err(VhostUserError::Config(format!(
+                "--iodepth {depth} needs a ring of more than {LARGEST} entries"
+            )));
         }
         let mut places = Vec::new();
         let mut end = 0;

@@ -51,7 +51,9 @@ fn every_kind_of_ring_is_driven() {
     let (_dir, socket, _device) = device(Manners::Good);
     for ring in [RingKind::Split, RingKind::Packed] {
         for indirect in [false, true] {
-            for (queues, iodepth, block_size) in [(1, 1, 512), (1, 32, 4096), (3, 7, 4096), (2, 4, 1 << 20), (1, 2, 3 << 20)] {
+            for (queues, iodepth, block_size) in
+                [(1, 1, 512), (1, 32, 4096), (3, 7, 4096), (2, 4, 1 << 20), (1, 2, 3 << 20)]
+            {
                 let report =
                     measure(&VhostUserConfig { ring, indirect, queues, iodepth, block_size, ..config(&socket) });
                 assert_eq!((report.ring, report.indirect, report.disk_size), (ring, indirect, DISK_BYTES));
@@ -70,7 +72,8 @@ fn a_failed_request_is_counted_with_its_text() {
         (Manners::MoreLength(7), "says that it wrote"),
     ] {
         let (_dir, socket, _device) = device(manners);
-        let report = run(&VhostUserConfig { mix: Mix::RandRead, ..config(&socket) }, |_, _| {}).expect("it comes to its end");
+        let report =
+            run(&VhostUserConfig { mix: Mix::RandRead, ..config(&socket) }, |_, _| {}).expect("it comes to its end");
         let first = report.first_error.as_deref().expect("an error");
         assert!(report.errors > 0 && first.contains(wanted), "{first}");
     }

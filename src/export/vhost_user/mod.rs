@@ -21,6 +21,7 @@ mod end;
 mod exported;
 mod fault;
 #[cfg(feature = "fuzzing")]
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod memory;
 mod message;

@@ -370,7 +370,8 @@ fn memory_comes_and_goes_while_a_queue_runs() {
 fn requests_of_a_disk_that_is_taken_away_are_kept() {
     for ring in [SPLIT, PACKED] {
         let mut machine = Machine::start(ring, SectorSize::B512);
-        assert_eq!({ machine.session.get_vring_base(0).expect("stopped").num }, machine.driver.base());
+        let base = machine.session.get_vring_base(0).expect("stopped").num;
+        assert_eq!(base, machine.driver.base());
         let wanted = VhostUserInflight::new(0, 0, 2, 64);
         let (about, file) = machine.session.get_inflight_fd(&wanted).expect("made");
         let again = |file: &File| Some((about, file.try_clone().expect("a descriptor")));

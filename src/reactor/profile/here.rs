@@ -218,8 +218,10 @@ pub fn read() -> Vec<Profile> {
         entered: load(&counted.entered),
         left: load(&counted.left),
     };
-    let profile =
-        |counters: &&Counters| Profile { core: counters.core, stages: std::array::from_fn(|i| counts(&counters.stages[i])) };
+    let profile = |counters: &&Counters| Profile {
+        core: counters.core,
+        stages: std::array::from_fn(|i| counts(&counters.stages[i])),
+    };
     all.iter().map(profile).collect()
 }
 

@@ -10,37 +10,31 @@ use super::super::memory::{GuestMemory, RegionInfo};
 use super::*;
 
 /// Where the file appears to the guest and to the front end.
-pub(in crate::export::vhost_user) const GUEST: u64 = 0x10_0000;
-pub(in crate::export::vhost_user) const FRONT_END: u64 = 0x7000_0000;
+pub const GUEST: u64 = 0x10_0000;
+pub const FRONT_END: u64 = 0x7000_0000;
 /// Where the parts of the ring lie in it, and the first byte that is free for data.
-pub(in crate::export::vhost_user) const DESCRIPTORS: u64 = 0;
-pub(in crate::export::vhost_user) const DRIVER: u64 = 0x8000;
-pub(in crate::export::vhost_user) const DEVICE: u64 = 0x9000;
-pub(in crate::export::vhost_user) const DATA: u64 = 0x1_0000;
-pub(in crate::export::vhost_user) const BYTES: u64 = 0x4_0000;
+pub const DESCRIPTORS: u64 = 0;
+pub const DRIVER: u64 = 0x8000;
+pub const DEVICE: u64 = 0x9000;
+pub const DATA: u64 = 0x1_0000;
+pub const BYTES: u64 = 0x4_0000;
 
-pub(in crate::export::vhost_user) fn memfd(bytes: u64) -> File {
+pub fn memfd(bytes: u64) -> File {
     // SAFETY: the name is a whole string, and the descriptor belongs to nobody else.
     let file = unsafe { File::from_raw_fd(libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC)) };
     file.set_len(bytes).expect("room");
     file
 }
 
-pub(in crate::export::vhost_user) fn region(
-    file: &File,
-    guest: u64,
-    front_end: u64,
-    offset: u64,
-    len: u64,
-) -> RegionInfo {
+pub fn region(file: &File, guest: u64, front_end: u64, offset: u64, len: u64) -> RegionInfo {
     RegionInfo { guest, len, front_end, file: OwnedFd::from(file.try_clone().expect("a descriptor")), offset }
 }
 
 /// The driver's end of a ring.
-pub(in crate::export::vhost_user) struct Driver {
-    pub(in crate::export::vhost_user) file: File,
-    pub(in crate::export::vhost_user) size: u16,
-    pub(in crate::export::vhost_user) features: RingFeatures,
+pub struct Driver {
+    pub file: File,
+    pub size: u16,
+    pub features: RingFeatures,
     /// The next descriptor that was never used (split), or the next place (packed).
     next: u16,
     wrap: bool,
@@ -51,46 +45,46 @@ pub(in crate::export::vhost_user) struct Driver {
 }
 
 /// A descriptor of a request: address, length, whether the device writes it.
-pub(in crate::export::vhost_user) type Piece = (u64, u32, bool);
+pub type Piece = (u64, u32, bool);
 
 impl Driver {
-    pub(in crate::export::vhost_user) fn new(size: u16, features: RingFeatures) -> Self {
+    pub fn new(size: u16, features: RingFeatures) -> Self {
         let file = memfd(BYTES);
         Self { file, size, features, next: 0, wrap: true, offered: 0, seen: 0, seen_wrap: true }
     }
 
-    pub(in crate::export::vhost_user) fn memory(&self) -> Arc<GuestMemory> {
+    pub fn memory(&self) -> Arc<GuestMemory> {
         GuestMemory::of(vec![region(&self.file, GUEST, FRONT_END, 0, BYTES)]).expect("mapped")
     }
 
-    pub(in crate::export::vhost_user) fn layout(&self) -> Layout {
+    pub fn layout(&self) -> Layout {
         let at = |offset| FRONT_END + offset;
         Layout { size: self.size, descriptors: at(DESCRIPTORS), driver: at(DRIVER), device: at(DEVICE) }
     }
 
-    pub(in crate::export::vhost_user) fn base(&self) -> u32 {
+    pub fn base(&self) -> u32 {
         if self.features.packed { 0x8000_8000 } else { 0 }
     }
 
-    pub(in crate::export::vhost_user) fn ring(&self, inflight: Option<InflightQueue>) -> Ring {
+    pub fn ring(&self, inflight: Option<InflightQueue>) -> Ring {
         Ring::new(self.memory(), self.layout(), self.features, self.base(), inflight).expect("a ring")
     }
 
-    pub(in crate::export::vhost_user) fn put(&self, at: u64, bytes: &[u8]) {
+    pub fn put(&self, at: u64, bytes: &[u8]) {
         self.file.write_all_at(bytes, at).expect("written");
     }
 
-    pub(in crate::export::vhost_user) fn get<const N: usize>(&self, at: u64) -> [u8; N] {
+    pub fn get<const N: usize>(&self, at: u64) -> [u8; N] {
         let mut bytes = [0; N];
         self.file.read_exact_at(&mut bytes, at).expect("read");
         bytes
     }
 
-    pub(in crate::export::vhost_user) fn get16(&self, at: u64) -> u16 {
+    pub fn get16(&self, at: u64) -> u16 {
         u16::from_le_bytes(self.get(at))
     }
 
-    pub(in crate::export::vhost_user) fn descriptor(&self, at: u64, piece: Piece, third: u16, fourth: u16) {
+    pub fn descriptor(&self, at: u64, piece: Piece, third: u16, fourth: u16) {
         let (address, len, _) = piece;
         let mut bytes = Vec::from(address.to_le_bytes());
         bytes.extend(len.to_le_bytes());
@@ -104,7 +98,7 @@ impl Driver {
     }
 
     /// Offers a request; its number. With `table`, through an indirect table at that offset.
-    pub(in crate::export::vhost_user) fn offer(&mut self, pieces: &[Piece], table: Option<u64>) -> u16 {
+    pub fn offer(&mut self, pieces: &[Piece], table: Option<u64>) -> u16 {
         if let Some(table) = table {
             for (number, piece) in pieces.iter().enumerate() {
                 let more = number + 1 < pieces.len();
@@ -121,7 +115,7 @@ impl Driver {
     }
 
     /// Offers an indirect table as it is, with these flags beside.
-    pub(in crate::export::vhost_user) fn offer_table(&mut self, table: Piece, flags: u16) -> u16 {
+    pub fn offer_table(&mut self, table: Piece, flags: u16) -> u16 {
         self.offer_as(&[table], Descriptor::INDIRECT | flags)
     }
 
@@ -170,7 +164,7 @@ impl Driver {
     }
 
     /// The next answer: which request, and how much was written. `entries` of a packed ring are its.
-    pub(in crate::export::vhost_user) fn answer(&mut self, entries: impl Fn(u16) -> u16) -> Option<(u16, u32)> {
+    pub fn answer(&mut self, entries: impl Fn(u16) -> u16) -> Option<(u16, u32)> {
         if self.features.packed {
             let at = DESCRIPTORS + 16 * u64::from(self.seen);
             let turn = self.get16(at + 14) & (1 << 7 | 1 << 15);
