@@ -12,6 +12,7 @@ mod process;
 #[cfg(feature = "profile")]
 mod profile;
 mod quiet;
+mod regress;
 mod report;
 mod row;
 mod run;
@@ -63,6 +64,8 @@ enum Command {
     Pool(Options),
     /// Disks with limits: what a limit costs that is not reached, and how near one is reached
     Limits(Options),
+    /// Two builds of ours beside each other: is one slower? `scripts/perf-regress` builds them
+    Regress(regress::Options),
     /// Drives a pool inside this process, for the suite `pool`
     #[command(subcommand, hide = true)]
     DrivePool(pool::Args),
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Nbd(options) => run::run(Suite::Nbd, &options).map_err(Into::into),
         Command::Pool(options) => run::run(Suite::Pool, &options).map_err(Into::into),
         Command::Limits(options) => run::run(Suite::Limits, &options).map_err(Into::into),
+        Command::Regress(options) => regress::run(&options).map_err(Into::into),
         Command::DrivePool(args) => pool::run(args).map(|()| true),
         Command::Idle(options) => run::run(Suite::Idle, &options).map_err(Into::into),
         Command::All(options) => run::run(Suite::All, &options).map_err(Into::into),

@@ -1,5 +1,5 @@
-//! An NBD connection that can be held open without load, for the idle measurement: handshake and reads, nothing more. Who makes more of it takes
-//! the stream.
+//! An NBD connection that can be held open without load, for the idle measurement: handshake and reads, nothing more. Who makes more of it, as the
+//! regression suite and the profile do, takes the stream.
 //!
 //! Facts: the NBD protocol document (doc/proto.md of the nbd project), sections "Fixed newstyle negotiation", "NBD_OPT_EXPORT_NAME" and
 //! "Simple reply message". All numbers are big-endian.
@@ -16,7 +16,8 @@ const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
 const FLAG_FIXED_NEWSTYLE: u16 = 1 << 0;
 const FLAG_NO_ZEROES: u16 = 1 << 1;
 const OPT_EXPORT_NAME: u32 = 1;
-const REQUEST_MAGIC: u32 = 0x2560_9513;
+/// Begins a request.
+pub const REQUEST_MAGIC: u32 = 0x2560_9513;
 /// Bytes of a request without its data.
 pub const REQUEST_BYTES: usize = 28;
 /// The first bytes of a reply.
@@ -26,7 +27,6 @@ pub const REPLY_BYTES: usize = 16;
 /// The command that reads.
 pub const READ: u16 = 0;
 /// The command that writes.
-#[cfg(feature = "profile")]
 pub const WRITE: u16 = 1;
 const COMMAND_DISCONNECT: u16 = 2;
 /// No answer of a server on this machine takes longer.
@@ -93,10 +93,9 @@ impl Connection {
         }
     }
 
-    /// The stream, on which the caller may go on by itself.
-    #[cfg(feature = "profile")]
-    pub fn stream(&self) -> io::Result<UnixStream> {
-        self.stream.try_clone()
+    /// The stream, for a load that speaks for itself. No reply may be outstanding when the connection is used otherwise again.
+    pub fn stream(&mut self) -> &mut UnixStream {
+        &mut self.stream
     }
 
     /// Reads once.

@@ -129,7 +129,7 @@ fn conclude(report: &Report, options: &Options) -> Result<bool> {
 }
 
 /// Now, as `date` writes it.
-fn utc_now() -> String {
+pub fn utc_now() -> String {
     let mut command = Command::new("date");
     process::run("date", command.args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]))
         .map_or("unknown".into(), |text| text.trim().to_owned())

@@ -34,6 +34,8 @@ mod line;
 pub mod qos;
 mod queue;
 pub mod reservation;
+#[cfg(feature = "slowdown")]
+mod slowdown;
 mod stats;
 mod thin;
 

@@ -136,6 +136,8 @@ impl DiskQueue {
 
     /// A command begins.
     pub(super) fn begin(&self) -> Command {
+        #[cfg(feature = "slowdown")]
+        super::slowdown::pay(self.reactor.clock());
         Command { started: self.meter.begin(self.commands.count() == 0), _flight: self.commands.begin() }
     }
 

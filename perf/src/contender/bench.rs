@@ -121,7 +121,7 @@ struct Quantiles {
 }
 
 /// `cpu_s` in the answer covers the ramp as well.
-pub(super) fn parse(text: &str, ramp_s: u32) -> Result<Sample> {
+pub fn parse(text: &str, ramp_s: u32) -> Result<Sample> {
     let refuse = |why: String| Failure::Answer { program: "strongroom bench".into(), why };
     let answer: Answer = serde_json::from_str(text).map_err(|e| refuse(format!("{e}: {text:.200}")))?;
     if answer.errors > 0 {

@@ -46,10 +46,13 @@ pub struct Args {
     depth: u32,
     /// Seconds to measure
     #[arg(long)]
-    seconds: u64,
+    seconds: f64,
     /// Seconds of load before that
     #[arg(long)]
-    ramp: u64,
+    ramp: f64,
+    /// Never sleep, for programs that look on and cannot bear it
+    #[arg(long)]
+    spin: bool,
     /// The core
     #[arg(long)]
     core: usize,
@@ -73,7 +76,11 @@ impl StandsOn {
 
 /// Measures, and gives what `strongroom bench --json` would print.
 pub fn measure(args: Args) -> Outcome<String> {
-    let reactor = ReactorThread::start(args.core, &ReactorConfig::default())?;
+    let mut reactor = ReactorConfig::default();
+    if args.spin {
+        reactor.idle_us = 0;
+    }
+    let reactor = ReactorThread::start(args.core, &reactor)?;
     let device = Arc::new(SharedDevice::open(&device(&args))?);
     let disk = match args.stands_on {
         StandsOn::Device => disk(&args, device)?,
@@ -87,8 +94,8 @@ pub fn measure(args: Args) -> Outcome<String> {
         read_percent: 0,
         block_size: super::BLOCK,
         iodepth: args.depth,
-        runtime: Duration::from_secs(args.seconds),
-        ramp: Duration::from_secs(args.ramp),
+        runtime: Duration::try_from_secs_f64(args.seconds)?,
+        ramp: Duration::try_from_secs_f64(args.ramp)?,
         cores: vec![args.core],
         verify: false,
         seed: 1,

@@ -25,8 +25,8 @@ pub enum Places {
 
 /// Keeps requests in flight on the disk of an export; `blocks` are on it. Gives the share of looks at the socket that found nothing, in percent.
 pub fn load(socket: &Path, export: &str, load: Load, blocks: u64, places: Places) -> Result<f64> {
-    let connection = Connection::open(socket, export)?;
-    let stream = connection.stream().on_file("use", socket)?;
+    let mut connection = Connection::open(socket, export)?;
+    let stream = connection.stream().try_clone().on_file("use", socket)?;
     Client::new(stream, load).run(blocks, &places).on_file("load", socket)
 }
 

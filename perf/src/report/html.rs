@@ -9,7 +9,7 @@ use crate::target::Verdict;
 
 use super::{Report, plot, text};
 
-const STYLE: &str = include_str!("page.css");
+pub const STYLE: &str = include_str!("page.css");
 
 /// A text as it may stand in HTML, between tags or in a quoted attribute.
 pub fn escape(text: &str) -> String {

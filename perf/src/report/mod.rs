@@ -1,7 +1,7 @@
 //! The report of a run: what was measured, on what, how quiet it was; written as a table, as JSON, and as one HTML page.
 
 pub mod html;
-mod plot;
+pub mod plot;
 pub mod text;
 
 use std::fs;
