@@ -1,7 +1,7 @@
 //! Debian's fio checks what the engine in its process has stored, and every example job runs as it stands.
 //!
 //! The engine is built by `scripts/fio-engine`, which fetches fio's headers: without a Debian mirror in reach (or once they are there) the tests say
-//! why they are skipped. `scripts/test` fetches them first, and fails where that fails.
+//! why they are skipped. `scripts/test` fetches them first.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 //!
 //! Guests are slow to boot and slow to compute: one guest serves many checks, and tests of one binary take turns (an [`Image`] is
 //! given to one at a time). Where QEMU or the packages cannot be had, [`Image::take`] says so on stderr and gives nothing.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 pub mod agent;
 mod disk;

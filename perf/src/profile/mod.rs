@@ -10,6 +10,7 @@ mod nbd;
 mod nvme;
 mod table;
 mod target;
+mod vhost;
 mod window;
 
 use std::path::PathBuf;
@@ -63,15 +64,17 @@ struct Load {
 enum Protocol {
     Nbd,
     NvmeTcp,
+    VhostUser,
 }
 
 impl Protocol {
-    const ALL: [Self; 2] = [Self::Nbd, Self::NvmeTcp];
+    const ALL: [Self; 3] = [Self::Nbd, Self::NvmeTcp, Self::VhostUser];
 
     fn name(self) -> &'static str {
         match self {
             Self::Nbd => "NBD",
             Self::NvmeTcp => "NVMe/TCP",
+            Self::VhostUser => "vhost-user",
         }
     }
 
@@ -80,6 +83,7 @@ impl Protocol {
         match self {
             Self::Nbd => nbd::load(&target.nbd_socket(), DISK, load, blocks(), Places::Random(time)),
             Self::NvmeTcp => nvme::load(target, core, load, time),
+            Self::VhostUser => vhost::load(target, core, load, time),
         }
     }
 }

@@ -8,9 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{DeviceConfig, SharedDevice};
-use strongroom::disk::Disk;
+use strongroom::disk::{Consumer, Disk};
 use strongroom::export::nbd::{NbdConfig, NbdServer};
 use strongroom::export::nvme_tcp::{Host, NvmeTcpConfig, NvmeTcpServer, Placement};
+use strongroom::export::vhost_user::{Owner, VhostUserConfig, VhostUserDisk, VhostUserServer};
 use strongroom::reactor::{ReactorConfig, ReactorThread};
 use tempfile::TempDir;
 
@@ -25,6 +26,7 @@ pub const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:5c5f8f2e-0d0c-4b7a-9
 const ACCOUNT: &str = "perf";
 const HOST: &str = "client";
 const NBD_SOCKET: &str = "nbd.sock";
+const VHOST_SOCKET: &str = "vhost.sock";
 
 /// The target.
 pub struct Target {
@@ -36,6 +38,7 @@ pub struct Target {
     subsystem: String,
     // Servers come before the reactor on which they serve.
     _nbd: NbdServer,
+    _vhost: VhostUserServer,
     _reactor: ReactorThread,
 }
 
@@ -69,12 +72,28 @@ impl Target {
         nvme.add_disk(&placement).map_err(refused)?;
         nvme.attach(DISK, HOST).map_err(refused)?;
         nvme.open().map_err(refused)?;
-        Ok(Self { disk, core, directory, nvme, subsystem, _nbd: nbd, _reactor: reactor })
+        let vhost: VhostUserConfig = config(json!({ "directory": directory.path() }));
+        let vhost = VhostUserServer::start(&vhost, &remotes).map_err(refused)?;
+        let shown = VhostUserDisk {
+            disk: disk.clone(),
+            path: directory.path().join(VHOST_SOCKET),
+            owner: Owner::Export(DISK.into()),
+            read_only: false,
+            consumer: Consumer::new_one(),
+            access: None,
+        };
+        vhost.add(shown).map_err(refused)?;
+        Ok(Self { disk, core, directory, nvme, subsystem, _nbd: nbd, _vhost: vhost, _reactor: reactor })
     }
 
     /// Where NBD clients connect.
     pub fn nbd_socket(&self) -> PathBuf {
         self.directory.path().join(NBD_SOCKET)
+    }
+
+    /// Where virtual machines find it.
+    pub fn vhost_socket(&self) -> PathBuf {
+        self.directory.path().join(VHOST_SOCKET)
     }
 
     /// Where NVMe/TCP hosts connect.

@@ -36,6 +36,9 @@ const SEGMENT_BYTES: u32 = 1 << 20;
 /// The header of a request: its type, and where (virtio 1.2, section 5.2.6).
 const HEADER_BYTES: usize = 16;
 
+/// Looks at an empty ring before others have their turn on the core.
+const PATIENCE: u32 = 1000;
+
 /// What it does to each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manners {
@@ -177,13 +180,22 @@ fn serve(mut ring: Ring, core: usize, manners: Manners, stop: &AtomicBool) -> u3
     let _ = pin_current_thread(core);
     let mut chain = Chain::new();
     ring.refuse_kicks();
+    let mut idle = 0;
     while !stop.load(Ordering::Relaxed) {
         match ring.next(&mut chain) {
             Ok(true) => {
+                idle = 0;
                 let written = answer(&mut chain, manners);
                 complete(&mut ring, chain.head(), written, manners);
             }
-            Ok(false) => std::hint::spin_loop(),
+            Ok(false) if idle < PATIENCE => {
+                idle += 1;
+                std::hint::spin_loop();
+            }
+            Ok(false) => {
+                idle = 0;
+                std::thread::yield_now();
+            }
             // Its front end is trusted: this is a mistake of one of us, which the silence shows.
             Err(_) => break,
         }

@@ -18,6 +18,7 @@ use std::task::{Poll, Waker};
 use tracing::warn;
 
 use crate::disk::{Cost, DiskQueue, Tap};
+use crate::reactor::profile::{Stage, during, stage};
 use crate::reactor::{EventFd, Polled, Poller, Reactor, WaitList};
 
 use super::exported::Exported;
@@ -114,7 +115,7 @@ impl Queue {
         });
         queue.ring.borrow_mut().refuse_kicks();
         for _ in 0..iodepth {
-            reactor.spawn(slot::serve(queue.clone()));
+            reactor.spawn(during(Stage::Command, slot::serve(queue.clone())));
         }
         reactor.spawn(queue.clone().listen());
         *queue.polled.borrow_mut() = Some(reactor.add_poller(queue.clone()));
@@ -148,6 +149,7 @@ impl Queue {
     }
 
     fn take_now(&self, chain: &mut Chain) -> bool {
+        let _receive = stage(Stage::Receive);
         let next = self.ring.borrow_mut().next(chain);
         match next {
             Ok(true) => {
@@ -175,6 +177,7 @@ impl Queue {
 
     /// Answers a request.
     pub(super) fn complete(&self, head: Head, written: u32, is_ok: bool) {
+        let _reply = stage(Stage::Reply);
         self.ring.borrow_mut().complete(head, written);
         self.untold.set(true);
         let Tally { requests, errors } = self.tally.get();
@@ -276,7 +279,8 @@ impl Poller for Queue {
     }
 
     fn awake(&self) {
-        if !self.broken.get() {
+        // An ended queue's ring is the front end's again.
+        if !self.broken.get() && !self.ended.get() {
             self.ring.borrow_mut().refuse_kicks();
         }
     }

@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::{IoUring, opcode};
 
+use crate::reactor::profile::{Stage, stage};
+
 /// An eventfd of a front end.
 pub(super) struct Signal {
     ring: RefCell<IoUring>,
@@ -27,6 +29,7 @@ impl Signal {
 
     /// Tells the front end.
     pub(super) fn send(&self) {
+        let _kernel = stage(Stage::Kernel);
         let mut ring = self.ring.borrow_mut();
         ring.completion().for_each(drop);
         // SAFETY: an empty operation names no memory. There is room: each one has completed when the call that hands it over returns.

@@ -7,6 +7,7 @@ use zerocopy::FromBytes;
 
 use crate::device::{ByteRange, Zeroes};
 use crate::disk::{Cost, Zeroing};
+use crate::reactor::profile::{Stage, during};
 use crate::reactor::yield_now;
 
 use super::cut::Cut;
@@ -123,7 +124,7 @@ async fn read(queue: &Queue, chain: &mut Chain, start: u64) -> Result<u32, Refus
     let mut data = Cut::new(chain.writable());
     for piece in range.pieces(PIECE) {
         may_read(queue)?;
-        queue.disk.read_to(piece, data.take(piece.len() as usize)).await?;
+        during(Stage::Disk, queue.disk.read_to(piece, data.take(piece.len() as usize))).await?;
     }
     Ok(range.len() as u32)
 }
@@ -134,7 +135,7 @@ async fn write(queue: &Queue, chain: &mut Chain, start: u64) -> Result<u32, Refu
     let mut data = Cut::new(chain.readable());
     for piece in range.pieces(PIECE) {
         may_write(queue)?;
-        queue.disk.write(piece, data.take(piece.len() as usize)).await?;
+        during(Stage::Disk, queue.disk.write(piece, data.take(piece.len() as usize))).await?;
     }
     force(queue).await
 }
