@@ -154,7 +154,7 @@ unsafe fn check_blocks(td: *mut thread_data, name: &str, open: &OpenDisk) -> Res
     let sector = open.disk.sector_size().bytes() as u64;
     // SAFETY: the job's options are parsed.
     let sizes = unsafe { (*td).o.min_bs };
-    match sizes.iter().find(|&&size| !(size as u64).is_multiple_of(sector)) {
+    match sizes.iter().find(|&&size| !size.is_multiple_of(sector)) {
         Some(size) => Err(format!(
             "job {name}: bs={size} is not made of the {sector}-byte sectors of disk {}; set bs to a multiple of {sector}",
             open.disk.name()

@@ -185,7 +185,7 @@ async fn run(disks: &[Opened], command: Command) -> Result<(), IoError> {
     // SAFETY: the command is the engine's until fio has fetched it, and so are its file, which is open, and its buffer of `xfer_buflen` bytes.
     let (direction, number, start, len, buffer) = unsafe {
         let command = &*command.as_ptr();
-        (command.ddir, (*command.file).fileno, command.offset, command.xfer_buflen as u64, command.xfer_buf)
+        (command.ddir, (*command.file).fileno, command.offset, command.xfer_buflen, command.xfer_buf)
     };
     let Opened { queue, tap } = &disks[number as usize];
     if [DDIR_SYNC, DDIR_DATASYNC, DDIR_SYNC_FILE_RANGE].contains(&direction) {

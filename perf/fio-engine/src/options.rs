@@ -48,7 +48,7 @@ pub(crate) static mut OPTIONS: [fio_option; 2] = [
         help: c"Configuration file of Strongroom, as for `strongroom serve`; filename= names one of its disks, or several with ':' between them. Nothing is exported, and what writes destroy is the disk's content"
             .as_ptr(),
         category: FIO_OPT_C_ENGINE as u64,
-        group: FIO_OPT_G_INVALID as u64,
+        group: FIO_OPT_G_INVALID,
         ..NONE
     },
     NONE,
