@@ -9,6 +9,8 @@ use super::{Idle, Reactor, ReactorConfig, ReactorError, ReactorStats, affinity};
 
 /// A reactor that does something only while its thread calls [`LocalReactor::turn`].
 ///
+/// Who has used volumes of pools on it lets [`crate::volume::retire`] run there before it is dropped: it answers nobody any more then.
+///
 /// The thread stays where its owner has it: it is not pinned, and `cores` of the configuration is not looked at.
 pub struct LocalReactor {
     reactor: Reactor,

@@ -40,4 +40,5 @@ pub use format::{LONGEST_KEY, LONGEST_NAME, is_name};
 pub use home::{Deleted, Difference, FormatOptions, Home, NewVolume, Shrink, Usage};
 pub use pool::{OpenOptions, Pool, PoolInfo};
 pub use queue::{Run, VolumeQueue, Written};
+pub use seat::retire;
 pub use units::VolumeId;

@@ -1,7 +1,7 @@
 //! A pool as one reactor sees it: its handle on the device, its stock of clusters, what it has in flight, and what it has let go.
 //!
 //! What a reactor lets go waits here until a cycle that began afterwards is done: then no journal names it and no command in flight on any
-//! reactor can still touch it. A seat is made when it is first needed and lives until the pool is closed.
+//! reactor can still touch it. A seat is made when it is first needed and lives until the pool is closed, or its reactor retires.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::device::{ByteRange, Device, DeviceHandle, IoError};
 use crate::memory::Buffer;
-use crate::reactor::{Flight, Lending, Lent, Member, Reactor};
+use crate::reactor::{Flight, Lending, Lent, Member, Reactor, yield_now};
 
 use super::error::PoolError;
 use super::map::Remains;
@@ -34,6 +34,19 @@ const COPIES_SHARE: usize = 16;
 thread_local! {
     /// The seats on this reactor, by the number of their pool.
     static SEATS: RefCell<Vec<(u64, Rc<Seat>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The calling reactor will take no more turns, and the pools go on without it: waits until what it has let go may be used again, and gives back what it
+/// has in stock. Nobody uses a volume there any more. Without this a pool would wait for the reactor for ever.
+pub async fn retire() {
+    while let Some((number, seat)) = SEATS.with_borrow(|seats| seats.first().cloned()) {
+        // A pool that closes meanwhile, or whose device has failed, needs nothing back.
+        while !seat.is_tidy() && seat.pool.cycles.ask().await.is_ok() {
+            yield_now().await;
+        }
+        seat.reserve.borrow_mut().give_back_all(&seat.pool.space);
+        Seat::leave(number);
+    }
 }
 
 /// A pool on one reactor.

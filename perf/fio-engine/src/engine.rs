@@ -132,6 +132,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.desk.ending.set(true);
+        // Pools of other jobs go on, and must not wait for this thread.
+        self.local.reactor().spawn(strongroom::volume::retire());
     }
 }
 
