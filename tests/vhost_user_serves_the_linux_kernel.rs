@@ -48,7 +48,7 @@ fn a_guest_uses_its_disks() {
     has_a_write_cache_that_can_be_turned_off(&vm, &mut target, &bare, &BARE);
     goes_on_when_the_target_is_killed(&vm, &mut target, [&main, &fine]);
     // From here on its configuration has another size than the disk, with which it does not start again.
-    grows(&vm, &target, &bare);
+    grows(&vm, &mut target, &bare);
     vm.expect_no_complaint();
     finds_its_files_after_a_reboot(&vm);
     vm.expect_no_complaint();
@@ -133,12 +133,18 @@ fn has_a_write_cache_that_can_be_turned_off(vm: &Guest, target: &mut Target, pat
     assert_eq!(flushes_of_writes(target), 0);
 }
 
-/// The kernel learns of it by the device's message: nobody asks it to look.
-fn grows(vm: &Guest, target: &Target, path: &str) {
-    let grown = BARE.bytes + 8 * MIB;
-    target.resize(BARE.name, grown);
-    assert_eq!(vm.block_device(grown), path, "the disk became another when it grew");
-    vm.fio_verify(path, &format!("--bs=64k --offset={} --size=4m", BARE.bytes + 2 * MIB));
+/// The kernel learns of it by the device's message: nobody asks it to look. Also if it has no target when the disk grows.
+fn grows(vm: &Guest, target: &mut Target, path: &str) {
+    for is_away in [true, false] {
+        let grown = BARE.bytes + if is_away { 8 } else { 12 } * MIB;
+        if is_away {
+            target.kill();
+            target.restart();
+        }
+        target.resize(BARE.name, grown);
+        assert_eq!(vm.block_device(grown), path, "the disk became another when it grew");
+        vm.fio_verify(path, &format!("--bs=64k --offset={} --size=4m", grown - 6 * MIB));
+    }
 }
 
 /// No request fails, and none is lost: those that were under way are carried out again.

@@ -46,6 +46,8 @@ pub(super) struct Session {
     /// Whether the guest has turned its write cache off.
     cache_is_off: bool,
     queues: Vec<QueueState>,
+    /// Whether a queue has ever run.
+    was_used: bool,
     tally: Tally,
 }
 
@@ -86,6 +88,7 @@ impl Session {
             write_through: Arc::default(),
             cache_is_off: false,
             queues,
+            was_used: false,
             tally: Tally::default(),
         }
     }
@@ -155,6 +158,10 @@ impl Session {
         from_text(reactor.call(move |_| Shard::start_queue(server, number, setup)))?;
         self.queues[index].running = Some(number);
         self.show();
+        if !std::mem::replace(&mut self.was_used, true) {
+            // The disk may have grown while this front end had no session.
+            self.exported.tell_size();
+        }
         Ok(())
     }
 
