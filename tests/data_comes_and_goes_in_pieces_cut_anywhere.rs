@@ -64,8 +64,8 @@ async fn read_to_pieces(reactor: &Reactor, queue: &DiskQueue, cuts: &[usize]) ->
         windows.push(end - len..end);
         end -= len + 1;
     }
-    let pieces: Vec<Segment> = windows.iter().map(|window| room.segment(window.clone())).collect();
-    queue.read_to(range(WRITE as u64), &pieces).await.expect("read");
+    let mut pieces: Vec<Segment> = windows.iter().map(|window| room.segment(window.clone())).collect();
+    queue.read_to(range(WRITE as u64), &mut pieces).await.expect("read");
     assert!(windows.iter().skip(1).all(|window| room[window.end] == 0xee), "a byte outside was touched");
     windows.into_iter().flat_map(|window| room[window].to_vec()).collect()
 }
@@ -177,9 +177,9 @@ fn a_read_into_the_wrong_number_of_bytes_or_pieces_is_refused() {
     on_reactor(move |reactor| async move {
         let queue = disk.queue(&reactor).expect("a queue");
         let room = reactor.buffers().take(WRITE).await;
-        let sectors = vec![room.segment(0..512); MOST_PIECES + 1];
+        let mut sectors = vec![room.segment(0..512); MOST_PIECES + 1];
         for (len, pieces) in [(512, 0), (512, 2), (100, 1), (512 * (MOST_PIECES + 1), MOST_PIECES + 1)] {
-            assert_eq!(queue.read_to(range(len as u64), &sectors[..pieces]).await, Err(IoError::Misaligned));
+            assert_eq!(queue.read_to(range(len as u64), &mut sectors[..pieces]).await, Err(IoError::Misaligned));
         }
     });
 }

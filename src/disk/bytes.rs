@@ -5,8 +5,6 @@ use std::ptr::NonNull;
 
 use crate::memory::Segment;
 
-use super::queue::MOST_PIECES;
-
 /// The most that [`zeros`] gives.
 pub(super) const MOST_ZEROS: usize = 256 << 10;
 
@@ -46,35 +44,6 @@ pub(super) fn copy_between(from: &[Segment], to: &[Segment]) {
             piece = piece.part(len, piece.len() - len);
             at += len;
         }
-    }
-}
-
-/// A part of what lies in pieces.
-pub(super) struct Window {
-    pieces: [Segment; MOST_PIECES],
-    count: usize,
-}
-
-impl Window {
-    /// The `len` bytes behind the first `before` ones of up to [`MOST_PIECES`] pieces.
-    pub(super) fn of(from: &[Segment], before: usize, len: usize) -> Self {
-        let mut window = Self { pieces: [zeros(0); MOST_PIECES], count: 0 };
-        let (mut skip, mut left) = (before, len);
-        for piece in from {
-            let start = skip.min(piece.len());
-            let now = left.min(piece.len() - start);
-            skip -= start;
-            left -= now;
-            if now > 0 {
-                window.pieces[window.count] = piece.part(start, now);
-                window.count += 1;
-            }
-        }
-        window
-    }
-
-    pub(super) fn pieces(&self) -> &[Segment] {
-        &self.pieces[..self.count]
     }
 }
 
@@ -135,20 +104,6 @@ mod tests {
         });
         copy_between(&from, &places);
         assert_eq!(to, [*b"abcd", *b"efgh"]);
-    }
-
-    #[test]
-    fn a_window_has_the_parts_of_the_pieces_that_lie_in_it() {
-        let bytes = b"abcdefgh";
-        let pieces = [segment(&bytes[..3]), segment(b""), segment(&bytes[3..4]), segment(&bytes[4..])];
-        for before in 0..=bytes.len() {
-            for len in 0..=bytes.len() - before {
-                let window = Window::of(&pieces, before, len);
-                let mut expected = Expected::new(window.pieces());
-                assert!(expected.goes_on_with(&bytes[before..before + len]));
-                assert!(!expected.goes_on_with(b"x"), "nothing is left");
-            }
-        }
     }
 
     #[test]

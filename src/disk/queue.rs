@@ -198,20 +198,20 @@ impl DiskQueue {
             }
         }
         let text = buffer.segment(window.clone());
-        self.read_through(range, buffer, window, &[text]).await
+        self.read_through(range, buffer, window, &mut [text]).await
     }
 
     /// Reads the range into `to`, somebody else's memory in up to [`MOST_PIECES`] pieces that are cut anywhere. What was stored is never seen there,
-    /// only plain text.
+    /// only plain text. The list is used up.
     ///
     /// Waits while no buffer is free, if the device is no memory. The range is at most [`LARGEST_BUFFER`] bytes long.
-    pub async fn read_to(&self, range: ByteRange, to: &[Segment]) -> Result<(), IoError> {
+    pub async fn read_to(&self, range: ByteRange, to: &mut [Segment]) -> Result<(), IoError> {
         let command = self.begin();
         let done = self.read_away(range, to).await;
         self.end(command, CommandKind::Read, range.len(), done)
     }
 
-    async fn read_away(&self, range: ByteRange, to: &[Segment]) -> Result<(), IoError> {
+    async fn read_away(&self, range: ByteRange, to: &mut [Segment]) -> Result<(), IoError> {
         self.check(range)?;
         let wanted = total(to);
         if wanted as u64 != range.len() || wanted > LARGEST_BUFFER || to.len() > MOST_PIECES {
@@ -235,7 +235,7 @@ impl DiskQueue {
         range: ByteRange,
         buffer: &mut Buffer,
         window: Range<usize>,
-        to: &[Segment],
+        to: &mut [Segment],
     ) -> Result<(), IoError> {
         match &self.footing {
             Footing::Volume(volume) => self.read_runs(volume, range, buffer, window.start, to).await,

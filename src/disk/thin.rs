@@ -10,12 +10,12 @@
 //! at the gate.
 
 use crate::device::{ByteRange, IoError};
-use crate::memory::{Buffer, LARGEST_BUFFER, PAGE, Segment};
+use crate::memory::{Buffer, Cut, LARGEST_BUFFER, PAGE, Segment};
 use crate::reactor::Lent;
 use crate::volume::units::{BLOCK, CLUSTER};
 use crate::volume::{VolumeQueue, Written};
 
-use super::bytes::{Window, copy, copy_between, zeros};
+use super::bytes::{copy, copy_between, zeros};
 use super::footing::Footing;
 use super::queue::{DiskQueue, Unwritten};
 
@@ -47,25 +47,25 @@ impl DiskQueue {
         range: ByteRange,
         buffer: &mut Buffer,
         at: usize,
-        to: &[Segment],
+        to: &mut [Segment],
     ) -> Result<(), IoError> {
-        let mut rest = range;
+        let (mut rest, mut at, mut to) = (range, at, Cut::new(to));
         while !rest.is_empty() {
-            let before = (range.len() - rest.len()) as usize;
-            let done = match self.read_in_place(volume, rest, to, before) {
+            let done = match self.read_in_place(volume, rest, &mut to) {
                 Some(done) => done,
-                None => self.read_run(volume, rest, buffer, at, to, before).await?,
+                None => self.read_run(volume, rest, buffer, at, &mut to).await?,
             };
             rest = rest.split_at(done).1;
+            at += done as usize;
         }
         Ok(())
     }
 
     /// Reads what lies in the first cluster, if that is memory; says how much.
-    fn read_in_place(&self, volume: &VolumeQueue, rest: ByteRange, to: &[Segment], before: usize) -> Option<u64> {
+    fn read_in_place(&self, volume: &VolumeQueue, rest: ByteRange, to: &mut Cut<'_>) -> Option<u64> {
         let (piece, _) = split_at_cluster(rest);
         let memory = volume.readable(piece)?;
-        self.reveal(piece, memory, Window::of(to, before, piece.len() as usize).pieces(), std::ptr::null());
+        self.reveal(piece, memory, to.take(piece.len() as usize), std::ptr::null());
         Some(piece.len())
     }
 
@@ -110,16 +110,15 @@ impl DiskQueue {
         rest: ByteRange,
         buffer: &mut Buffer,
         at: usize,
-        to: &[Segment],
-        before: usize,
+        to: &mut Cut<'_>,
     ) -> Result<u64, IoError> {
-        let run = volume.read_run(rest, buffer, at + before).await?;
+        let run = volume.read_run(rest, buffer, at).await?;
         let len = run.len as usize;
-        let (text, to) = (buffer.segment(at + before..at + before + len), Window::of(to, before, len));
+        let (text, to) = (buffer.segment(at..at + len), to.take(len));
         if run.is_absent {
-            copy_between(&[text], to.pieces());
+            copy_between(&[text], to);
         } else {
-            self.reveal(rest.split_at(run.len).0, text, to.pieces(), std::ptr::null());
+            self.reveal(rest.split_at(run.len).0, text, to, std::ptr::null());
         }
         Ok(run.len)
     }

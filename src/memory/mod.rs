@@ -1,10 +1,13 @@
 //! Memory that the data path works in.
 //!
 //! [`Arena`] is the hugepage memory of one reactor, [`BufferPool`] cuts it into [`Buffer`]s, a [`Segment`] names memory
-//! that somebody else owns, and [`Secret`] keeps keys where they are neither dumped nor swapped.
+//! that somebody else owns, [`Cut`] cuts a list of them, [`memfd`] makes memory that another process can share, and [`Secret`] keeps keys where they are
+//! neither dumped nor swapped.
 
 mod arena;
 mod buffer;
+mod cut;
+mod memfd;
 mod pool;
 mod secret;
 mod segment;
@@ -12,6 +15,8 @@ mod swap;
 
 pub use arena::{Arena, ArenaError, HugePages, Pages};
 pub use buffer::Buffer;
+pub use cut::Cut;
+pub use memfd::memfd;
 pub use pool::{BufferPool, LARGEST_BUFFER, PAGE};
 pub use secret::{Secret, SecretError, SecretMemory};
 pub use segment::Segment;

@@ -16,7 +16,6 @@
 
 mod config;
 mod config_space;
-mod cut;
 mod end;
 mod exported;
 mod fault;

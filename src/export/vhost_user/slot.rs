@@ -7,10 +7,10 @@ use zerocopy::FromBytes;
 
 use crate::device::{ByteRange, Zeroes};
 use crate::disk::{Cost, Zeroing};
+use crate::memory::Cut;
 use crate::reactor::profile::{Stage, during};
 use crate::reactor::yield_now;
 
-use super::cut::Cut;
 use super::queue::Queue;
 use super::request::{HEADER_BYTES, RANGE_BYTES, RANGES, RangeOfSectors, Request, Status, identity};
 use super::ring::Chain;

@@ -4,13 +4,14 @@
 //! ring waits for requests at work before it takes another one.
 #![allow(unsafe_code)]
 
+use crate::disk::MOST_PIECES;
 use crate::memory::Segment;
 
 use super::super::memory::GuestMemory;
 use super::{Descriptor, Head, MOST_ENTRIES, RingError};
 
-/// The most pieces of memory that a request may have in one direction.
-pub const MOST_SEGMENTS: usize = 256;
+/// The most pieces of memory that a request may have in one direction: as many as a disk takes.
+pub const MOST_SEGMENTS: usize = MOST_PIECES;
 
 /// The most descriptors of a request: those without bytes are no pieces, and are work nevertheless.
 const MOST_DESCRIPTORS: usize = 2 * MOST_SEGMENTS;

@@ -18,6 +18,8 @@ use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 
+use crate::memory::memfd;
+
 use super::super::memory::{GuestMemory, MemoryError, RegionInfo};
 use super::area::Area;
 use super::packed::Position;
@@ -89,18 +91,9 @@ pub struct InflightShared {
 
 impl InflightShared {
     /// Makes memory, in which nothing is kept.
-    #[allow(unsafe_code)]
     pub fn make(queues: u16, entries: u16, packed: bool) -> Result<Self, InflightError> {
-        use std::os::fd::FromRawFd;
         let bytes = (usize::from(queues) * queue_bytes(entries, packed) + NOTE_BYTES) as u64;
-        // SAFETY: the name is a whole string.
-        let fd = unsafe { libc::memfd_create(c"strongroom-inflight".as_ptr(), libc::MFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error().into());
-        }
-        // SAFETY: the descriptor was made just now and belongs to nobody else.
-        let file = unsafe { File::from_raw_fd(fd) };
-        file.set_len(bytes)?;
+        let file = memfd(c"strongroom-inflight", bytes, 0)?;
         Self::adopt(file, 0, bytes, queues, entries, packed)
     }
 

@@ -211,12 +211,6 @@ impl Ring {
         on_kind!(self, ring => ring.has_next())
     }
 
-    /// How many requests may be there: a hint, at least 1 if [`Ring::has_next`], for whoever wakes tasks to take them.
-    #[inline]
-    pub fn available(&self) -> u16 {
-        on_kind!(self, ring => ring.available())
-    }
-
     /// Takes the next request; false if there is none. First come those that were at work when this process ended before, in their order.
     #[inline]
     pub fn next(&mut self, chain: &mut Chain) -> Result<bool, RingError> {

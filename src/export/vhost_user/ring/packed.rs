@@ -25,9 +25,6 @@ const AT_PLACE: u16 = 2;
 /// The wrap counter in a place of the ring.
 const WRAP: u16 = 1 << 15;
 
-/// Entries that are looked at to tell how many requests there may be.
-const AHEAD: u16 = 8;
-
 /// A place in the ring and its wrap counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
@@ -157,17 +154,6 @@ impl PackedRing {
     #[inline]
     pub(super) fn has_next(&self) -> bool {
         self.again.len() > 0 || (self.taken < self.layout.size && self.is_offered(self.next))
-    }
-
-    /// Looks at the entries of two cache lines or three: further on there may be more.
-    #[inline]
-    pub(super) fn available(&self) -> u16 {
-        let (mut at, mut new) = (self.next, 0);
-        let most = AHEAD.min(self.layout.size - self.taken);
-        while new < most && self.is_offered(at) {
-            (at, new) = (at.after(1, self.layout.size), new + 1);
-        }
-        new.saturating_add(self.again.len() as u16)
     }
 
     #[inline]

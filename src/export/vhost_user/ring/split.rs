@@ -70,7 +70,7 @@ impl SplitRing {
             // What is used and what is at work is what was taken: the front end may not know how far that went.
             next = used.wrapping_add(again.len() as u16);
         }
-        let ring = Self {
+        Ok(Self {
             memory,
             layout,
             features,
@@ -82,8 +82,7 @@ impl SplitRing {
             owes_signal: true,
             inflight,
             again: again.into_iter(),
-        };
-        Ok(ring)
+        })
     }
 
     pub(super) fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
@@ -105,13 +104,6 @@ impl SplitRing {
     #[inline]
     pub(super) fn has_next(&self) -> bool {
         self.offered != self.next || self.again.len() > 0 || self.index_of_driver() != self.next
-    }
-
-    #[inline]
-    pub(super) fn available(&self) -> u16 {
-        let new = self.index_of_driver().wrapping_sub(self.next).min(self.size());
-        // What was offered when it was last looked at is there even if the index has gone back since: that is an error to come.
-        new.max(u16::from(self.offered != self.next)).saturating_add(self.again.len() as u16)
     }
 
     #[inline]

@@ -1,8 +1,7 @@
 //! A driver for the tests: it builds rings of both kinds as simply as can be, in a file that the device maps.
-#![allow(unsafe_code)]
 
 use std::fs::File;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -20,10 +19,7 @@ pub const DATA: u64 = 0x1_0000;
 pub const BYTES: u64 = 0x4_0000;
 
 pub fn memfd(bytes: u64) -> File {
-    // SAFETY: the name is a whole string, and the descriptor belongs to nobody else.
-    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC)) };
-    file.set_len(bytes).expect("room");
-    file
+    crate::memory::memfd(c"guest", bytes, 0).expect("memory")
 }
 
 pub fn region(file: &File, guest: u64, front_end: u64, offset: u64, len: u64) -> RegionInfo {

@@ -1,9 +1,9 @@
-//! Cuts the memory of a request into pieces that a disk takes at once, where it is listed.
+//! Cuts memory that lies in segments into pieces, one behind the other, in the list itself: nothing is copied, and none of it is allocated.
 
-use crate::memory::Segment;
+use super::Segment;
 
-/// The segments of a request, of which a part is used up.
-pub(super) struct Cut<'a> {
+/// Segments of which a part is used up.
+pub struct Cut<'a> {
     segments: &'a mut [Segment],
     /// The first that is not used up.
     at: usize,
@@ -12,12 +12,13 @@ pub(super) struct Cut<'a> {
 }
 
 impl<'a> Cut<'a> {
-    pub(super) fn new(segments: &'a mut [Segment]) -> Self {
+    /// All of them.
+    pub fn new(segments: &'a mut [Segment]) -> Self {
         Self { segments, at: 0, rest: None }
     }
 
     /// The next `bytes` bytes; fewer if there are not so many.
-    pub(super) fn take(&mut self, bytes: usize) -> &[Segment] {
+    pub fn take(&mut self, bytes: usize) -> &mut [Segment] {
         let first = self.at;
         if let Some(rest) = self.rest.take() {
             self.segments[first] = rest;
@@ -28,12 +29,12 @@ impl<'a> Cut<'a> {
             if segment.len() > wanted {
                 self.segments[self.at] = segment.part(0, wanted);
                 self.rest = Some(segment.part(wanted, segment.len() - wanted));
-                return &self.segments[first..=self.at];
+                return &mut self.segments[first..=self.at];
             }
             wanted -= segment.len();
             self.at += 1;
         }
-        &self.segments[first..self.at]
+        &mut self.segments[first..self.at]
     }
 }
 
