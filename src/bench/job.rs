@@ -6,19 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
-use hdrhistogram::Histogram;
-
 use crate::device::{ByteRange, IoError};
 use crate::disk::{Consumer, Cost, DiskError, DiskQueue, Tap};
 use crate::memory::Buffer;
 use crate::reactor::{Clock, Reactor, Ticks};
 
-use super::workload::{Access, Places, Random};
+use super::results::Results;
+use super::workload::{Access, Draw, Places};
 use super::{BenchConfig, pattern};
-
-/// Latencies are kept to three significant digits, up to some minutes of ticks.
-const DIGITS: u8 = 3;
-const LONGEST_TICKS: u64 = 1 << 40;
 
 /// What jobs have done so far; each counter is written by one job and read by the progress line.
 pub(super) struct Progress {
@@ -37,17 +32,6 @@ impl Progress {
     }
 }
 
-/// What one job measured.
-pub(super) struct JobResult {
-    pub(super) reads: Histogram<u64>,
-    pub(super) writes: Histogram<u64>,
-    pub(super) errors: u64,
-    pub(super) first_error: Option<String>,
-    /// From the end of the ramp to the last completion.
-    pub(super) ticks: u64,
-    pub(super) clock: Clock,
-}
-
 /// What the slots of one job share.
 pub(super) struct Job {
     queue: Rc<DiskQueue>,
@@ -55,18 +39,16 @@ pub(super) struct Job {
     config: BenchConfig,
     number: usize,
     clock: Clock,
-    places: RefCell<Places>,
-    random: RefCell<Random>,
-    read_percent: u64,
+    draw: RefCell<Draw>,
     measure_from: Ticks,
     end: Ticks,
     last: Cell<Ticks>,
-    result: RefCell<JobResult>,
+    result: RefCell<Results>,
     /// With `verify`: how often each block was written, by this run.
     generations: RefCell<Vec<u32>>,
     first_block: u64,
     progress: Arc<Progress>,
-    answer: Sender<Result<JobResult, DiskError>>,
+    answer: Sender<Result<Results, DiskError>>,
 }
 
 impl Job {
@@ -78,7 +60,7 @@ impl Job {
         config: BenchConfig,
         number: usize,
         progress: Arc<Progress>,
-        answer: Sender<Result<JobResult, DiskError>>,
+        answer: Sender<Result<Results, DiskError>>,
     ) {
         let clock = *reactor.clock();
         let blocks = queue.disk().size() / config.block_size;
@@ -89,27 +71,19 @@ impl Job {
         } else {
             (0, blocks)
         };
-        let histogram = || Histogram::new_with_bounds(1, LONGEST_TICKS, DIGITS).expect("valid bounds");
+        let (places, seed) =
+            (Places::new(first_block, count, config.mix.access()), config.seed.wrapping_add(number as u64));
         let measure_from = clock.now().plus(clock.ticks(config.ramp));
         let job = Rc::new(Self {
             tap: queue.tap(consumer),
             queue,
             number,
             clock,
-            places: RefCell::new(Places::new(first_block, count, config.mix.access())),
-            random: RefCell::new(Random::new(config.seed.wrapping_add(number as u64))),
-            read_percent: u64::from(config.mix.read_percent(config.read_percent)),
+            draw: RefCell::new(Draw::new(places, config.mix, config.read_percent, seed)),
             measure_from,
             end: measure_from.plus(clock.ticks(config.runtime)),
             last: Cell::new(measure_from),
-            result: RefCell::new(JobResult {
-                reads: histogram(),
-                writes: histogram(),
-                errors: 0,
-                first_error: None,
-                ticks: 0,
-                clock,
-            }),
+            result: RefCell::new(Results::new(clock)),
             generations: RefCell::new(if config.verify { vec![0; count as usize] } else { Vec::new() }),
             first_block,
             progress,
@@ -145,7 +119,7 @@ impl Job {
     async fn run(&self, buffer: &mut Buffer) {
         let mut now = self.clock.now();
         while now < self.end {
-            let (block, is_read) = self.draw();
+            let (block, is_read) = self.draw.borrow_mut().next();
             let outcome = self.transfer(buffer, block, is_read).await;
             now = self.note(now, is_read, outcome);
         }
@@ -155,7 +129,7 @@ impl Job {
     async fn run_checked(&self, buffer: &mut Buffer, slot: u32) {
         let mut now = self.clock.now();
         while now < self.end {
-            let (block, is_read) = self.draw();
+            let (block, is_read) = self.draw.borrow_mut().next();
             let Some(block) = self.own_block(block, slot) else { return };
             let index = (block - self.first_block) as usize;
             let generation = self.generations.borrow()[index];
@@ -173,18 +147,6 @@ impl Job {
                 self.generations.borrow_mut()[index] = if outcome.is_ok() { generation + 1 } else { 0 };
             }
         }
-    }
-
-    #[inline]
-    fn draw(&self) -> (u64, bool) {
-        let random = &mut *self.random.borrow_mut();
-        let block = self.places.borrow_mut().next(random);
-        let is_read = match self.read_percent {
-            0 => false,
-            100 => true,
-            percent => random.below(100) < percent,
-        };
-        (block, is_read)
     }
 
     /// The block nearest to `block` whose number, counted in this job's part, belongs to the slot; no two slots share one.
@@ -218,12 +180,10 @@ impl Job {
         let now = self.clock.now();
         let mut result = self.result.borrow_mut();
         if let Err(e) = outcome {
-            result.errors += 1;
-            result.first_error.get_or_insert_with(|| e.to_string());
+            result.fail(|| e.to_string());
         }
         if started >= self.measure_from {
-            let histogram = if is_read { &mut result.reads } else { &mut result.writes };
-            histogram.saturating_record(now.since(started));
+            result.record(is_read, now.since(started));
             self.last.set(now);
             let done = &self.progress.jobs[self.number].done;
             done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -235,9 +195,7 @@ impl Job {
         let size = self.config.block_size;
         let data = &buffer[..size as usize];
         if let Some(byte) = pattern::first_difference(data, self.config.seed, block, generation) {
-            let mut result = self.result.borrow_mut();
-            result.errors += 1;
-            result.first_error.get_or_insert_with(|| {
+            self.result.borrow_mut().fail(|| {
                 format!("verify: byte {} of the disk is not what was written there", block * size + byte as u64)
             });
         }

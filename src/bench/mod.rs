@@ -9,6 +9,7 @@ pub mod nvme_tcp;
 mod pattern;
 mod process;
 mod report;
+mod results;
 pub mod vhost_user;
 mod workload;
 
@@ -23,7 +24,8 @@ use crate::reactor::ReactorThread;
 pub use report::{LatencySummary, Report, WaySummary};
 pub use workload::{Access, Mix, UnknownMix};
 
-use job::{Job, JobResult, Progress};
+use job::{Job, Progress};
+use results::Results;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -82,7 +84,7 @@ pub fn run(
         });
     }
     drop(results);
-    let mut all: Vec<JobResult> = Vec::new();
+    let mut all: Vec<Results> = Vec::new();
     loop {
         match finished.recv_timeout(Duration::from_secs(1)) {
             Ok(result) => all.push(result?),

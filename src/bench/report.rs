@@ -9,7 +9,7 @@ use crate::crypto::xts::Kernel;
 use crate::disk::Disk;
 
 use super::BenchConfig;
-use super::job::JobResult;
+use super::results::Results;
 
 /// A run's result. Rates are for all cores together.
 #[derive(Clone, Debug, Serialize)]
@@ -77,23 +77,16 @@ pub struct LatencySummary {
 }
 
 impl Report {
-    pub(super) fn new(config: &BenchConfig, disk: &Disk, cpu_s: f64, jobs: Vec<JobResult>) -> Self {
+    pub(super) fn new(config: &BenchConfig, disk: &Disk, cpu_s: f64, jobs: Vec<Results>) -> Self {
         let mut jobs = jobs.into_iter();
         let mut sum = jobs.next().expect("at least one core");
-        for job in jobs {
-            sum.reads.add(&job.reads).expect("equal bounds");
-            sum.writes.add(&job.writes).expect("equal bounds");
-            sum.errors += job.errors;
-            sum.first_error = sum.first_error.or(job.first_error);
-            sum.ticks = sum.ticks.max(job.ticks);
-        }
-        let seconds = sum.clock.nanoseconds(sum.ticks) as f64 / 1e9;
-        let to_us = sum.clock.nanoseconds(1 << 30) as f64 / f64::from(1 << 30) / 1e3;
+        jobs.for_each(|job| sum.add(job));
+        let (read, write) = sum.ways(config.block_size);
         Self {
             rw: config.mix.to_string(),
             bs: config.block_size,
             iodepth: config.iodepth,
-            runtime_s: seconds,
+            runtime_s: sum.seconds(),
             cores: config.cores.clone(),
             disk: disk.name().to_owned(),
             encryption: if disk.is_encrypted() { "aes-256-xts" } else { "none" },
@@ -102,8 +95,8 @@ impl Report {
             cpu_s,
             errors: sum.errors,
             first_error: sum.first_error,
-            read: WaySummary::new(&sum.reads, config.block_size, seconds, to_us),
-            write: WaySummary::new(&sum.writes, config.block_size, seconds, to_us),
+            read,
+            write,
         }
     }
 }

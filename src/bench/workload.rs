@@ -129,6 +129,32 @@ impl Places {
     }
 }
 
+/// The commands of one job.
+pub(super) struct Draw {
+    places: Places,
+    random: Random,
+    read_percent: u64,
+}
+
+impl Draw {
+    /// From these places; of a mix of both, `mixed` percent read.
+    pub(super) fn new(places: Places, mix: Mix, mixed: u32, seed: u64) -> Self {
+        Self { places, random: Random::new(seed), read_percent: mix.read_percent(mixed).into() }
+    }
+
+    /// The block of the next command, and whether it is read.
+    #[inline]
+    pub(super) fn next(&mut self) -> (u64, bool) {
+        let block = self.places.next(&mut self.random);
+        let is_read = match self.read_percent {
+            0 => false,
+            100 => true,
+            percent => self.random.below(100) < percent,
+        };
+        (block, is_read)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,10 +9,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::bench::process::thread_cpu_seconds;
-use crate::bench::workload::{Places, Random};
+use crate::bench::results::Results;
+use crate::bench::workload::{Draw, Places};
 use crate::reactor::{Clock, Ticks};
 
 use super::NvmeTcpConfig;
@@ -25,32 +24,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GATHER: Duration = Duration::from_micros(5);
 /// The part of a queue's slots that is worth a send at once.
 const GATHERED_PART: usize = 8;
-/// Latencies are kept to three significant digits, up to some minutes of ticks.
-const DIGITS: u8 = 3;
-const LONGEST_TICKS: u64 = 1 << 40;
 
 /// What was measured.
 pub(super) struct Measured {
-    pub(super) reads: Histogram<u64>,
-    pub(super) writes: Histogram<u64>,
-    pub(super) errors: u64,
-    pub(super) first_error: Option<String>,
-    /// From the end of the ramp to the last completion.
-    pub(super) ticks: u64,
-    /// Of these, with nothing to do.
+    pub(super) results: Results,
+    /// Ticks, of those measured, with nothing to do.
     pub(super) waiting_ticks: u64,
-    /// Processor time of the thread in `ticks`.
+    /// Processor time of the thread in the time measured.
     pub(super) cpu_s: f64,
-    pub(super) clock: Clock,
 }
 
 /// The load.
 pub(super) struct Load<'a> {
     queues: Vec<Queue>,
     shape: Shape,
-    places: Places,
-    random: Random,
-    read_percent: u64,
+    draw: Draw,
     clock: Clock,
     measure_from: Ticks,
     end: Ticks,
@@ -73,13 +61,11 @@ impl<'a> Load<'a> {
     ) -> Self {
         let clock = Clock::get();
         let measure_from = clock.now().plus(clock.ticks(config.ramp));
-        let histogram = || Histogram::new_with_bounds(1, LONGEST_TICKS, DIGITS).expect("valid bounds");
+        let places = Places::new(0, blocks, config.mix.access());
         Self {
             queues,
             shape,
-            places: Places::new(0, blocks, config.mix.access()),
-            random: Random::new(config.seed),
-            read_percent: config.mix.read_percent(config.read_percent).into(),
+            draw: Draw::new(places, config.mix, config.read_percent, config.seed),
             clock,
             measure_from,
             end: measure_from.plus(clock.ticks(config.runtime)),
@@ -88,16 +74,7 @@ impl<'a> Load<'a> {
             cpu_before: None,
             done: Vec::new(),
             free: Vec::new(),
-            result: Measured {
-                reads: histogram(),
-                writes: histogram(),
-                errors: 0,
-                first_error: None,
-                ticks: 0,
-                waiting_ticks: 0,
-                cpu_s: 0.0,
-                clock,
-            },
+            result: Measured { results: Results::new(clock), waiting_ticks: 0, cpu_s: 0.0 },
             progress,
         }
     }
@@ -125,7 +102,7 @@ impl<'a> Load<'a> {
             }
             last = now;
         }
-        self.result.ticks = last_heard.since(self.measure_from);
+        self.result.results.ticks = last_heard.since(self.measure_from);
         self.result.cpu_s = thread_cpu_seconds() - self.cpu_before.unwrap_or_default();
         Ok(self.result)
     }
@@ -173,12 +150,7 @@ impl<'a> Load<'a> {
 
     #[inline]
     fn issue(&mut self, queue: usize, slot: u16, now: Ticks) {
-        let block = self.places.next(&mut self.random);
-        let is_read = match self.read_percent {
-            0 => false,
-            100 => true,
-            percent => self.random.below(100) < percent,
-        };
+        let (block, is_read) = self.draw.next();
         self.queues[queue].issue(slot, block * u64::from(self.shape.sectors), is_read, now);
     }
 
@@ -186,14 +158,10 @@ impl<'a> Load<'a> {
     fn note(&mut self, queue: usize, done: Done, now: Ticks) {
         let slot = self.queues[queue].slot(done.slot);
         if !done.status.is_success() {
-            self.result.errors += 1;
             let (way, sectors) = (if slot.is_read { "read" } else { "write" }, self.shape.sectors);
-            self.result
-                .first_error
-                .get_or_insert_with(|| format!("{way} of {sectors} sectors at LBA {}: {}", slot.lba, done.status));
+            self.result.results.fail(|| format!("{way} of {sectors} sectors at LBA {}: {}", slot.lba, done.status));
         } else if slot.started >= self.measure_from {
-            let histogram = if slot.is_read { &mut self.result.reads } else { &mut self.result.writes };
-            histogram.saturating_record(now.since(slot.started));
+            self.result.results.record(slot.is_read, now.since(slot.started));
             self.progress.store(self.progress.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
     }

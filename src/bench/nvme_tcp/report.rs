@@ -63,8 +63,7 @@ impl NvmeTcpReport {
         in_capsule: bool,
         measured: Measured,
     ) -> Self {
-        let seconds = measured.clock.nanoseconds(measured.ticks) as f64 / 1e9;
-        let to_us = measured.clock.nanoseconds(1 << 30) as f64 / f64::from(1 << 30) / 1e3;
+        let (read, write) = measured.results.ways(config.block_size);
         Self {
             target: config.target.to_string(),
             host_nqn: connected.host.nqn.clone(),
@@ -79,13 +78,13 @@ impl NvmeTcpReport {
             header_digest: config.header_digest,
             data_digest: config.data_digest,
             cores: [config.core],
-            runtime_s: seconds,
+            runtime_s: measured.results.seconds(),
             cpu_s: measured.cpu_s,
-            waiting_percent: 100.0 * measured.waiting_ticks as f64 / measured.ticks.max(1) as f64,
-            errors: measured.errors,
-            first_error: measured.first_error,
-            read: WaySummary::new(&measured.reads, config.block_size, seconds, to_us),
-            write: WaySummary::new(&measured.writes, config.block_size, seconds, to_us),
+            waiting_percent: measured.results.percent(measured.waiting_ticks),
+            errors: measured.results.errors,
+            first_error: measured.results.first_error,
+            read,
+            write,
         }
     }
 }

@@ -7,10 +7,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::bench::process::thread_cpu_seconds;
-use crate::bench::workload::{Places, Random};
+use crate::bench::results::Results;
+use crate::bench::workload::{Draw, Places};
 use crate::reactor::{Clock, Ticks};
 
 use super::VhostUserConfig;
@@ -19,36 +18,25 @@ use super::queue::{Done, Queue, Shape};
 
 /// How long requests may be in flight without any answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Latencies are kept to three significant digits, up to some minutes of ticks.
-const DIGITS: u8 = 3;
-const LONGEST_TICKS: u64 = 1 << 40;
 /// So many completions are taken at a time, before their places are filled again.
 const BATCH: usize = 64;
 
 /// What was measured.
 pub(super) struct Measured {
-    pub(super) reads: Histogram<u64>,
-    pub(super) writes: Histogram<u64>,
-    pub(super) errors: u64,
-    pub(super) first_error: Option<String>,
-    /// From the end of the ramp to the last completion.
-    pub(super) ticks: u64,
-    /// Of these, with nothing to do.
+    pub(super) results: Results,
+    /// Ticks, of those measured, with nothing to do.
     pub(super) waiting_ticks: u64,
-    /// Kicks in `ticks`.
+    /// Kicks in the time measured.
     pub(super) kicks: u64,
-    /// Processor time of the thread in `ticks`.
+    /// Processor time of the thread in the time measured.
     pub(super) cpu_s: f64,
-    pub(super) clock: Clock,
 }
 
 /// The load.
 pub(super) struct Load<'a> {
     queues: Vec<Queue>,
     shape: Shape,
-    places: Places,
-    random: Random,
-    read_percent: u64,
+    draw: Draw,
     clock: Clock,
     measure_from: Ticks,
     end: Ticks,
@@ -70,30 +58,18 @@ impl<'a> Load<'a> {
     ) -> Self {
         let clock = Clock::get();
         let measure_from = clock.now().plus(clock.ticks(config.ramp));
-        let histogram = || Histogram::new_with_bounds(1, LONGEST_TICKS, DIGITS).expect("valid bounds");
+        let places = Places::new(0, blocks, config.mix.access());
         Self {
             queues,
             shape,
-            places: Places::new(0, blocks, config.mix.access()),
-            random: Random::new(config.seed),
-            read_percent: config.mix.read_percent(config.read_percent).into(),
+            draw: Draw::new(places, config.mix, config.read_percent, config.seed),
             clock,
             measure_from,
             end: measure_from.plus(clock.ticks(config.runtime)),
             patience: clock.ticks(PATIENCE),
             before: None,
             done: Vec::with_capacity(BATCH),
-            result: Measured {
-                reads: histogram(),
-                writes: histogram(),
-                errors: 0,
-                first_error: None,
-                ticks: 0,
-                waiting_ticks: 0,
-                kicks: 0,
-                cpu_s: 0.0,
-                clock,
-            },
+            result: Measured { results: Results::new(clock), waiting_ticks: 0, kicks: 0, cpu_s: 0.0 },
             progress,
         }
     }
@@ -122,7 +98,7 @@ impl<'a> Load<'a> {
                 }
             }
         }
-        self.result.ticks = last_heard.since(self.measure_from);
+        self.result.results.ticks = last_heard.since(self.measure_from);
         let (cpu_s, kicks) = self.before.unwrap_or_default();
         self.result.cpu_s = thread_cpu_seconds() - cpu_s;
         self.result.kicks = self.kicks() - kicks;
@@ -160,26 +136,17 @@ impl<'a> Load<'a> {
 
     #[inline]
     fn issue(&mut self, queue: usize, slot: u16, now: Ticks) {
-        let block = self.places.next(&mut self.random);
-        let is_read = match self.read_percent {
-            0 => false,
-            100 => true,
-            percent => self.random.below(100) < percent,
-        };
+        let (block, is_read) = self.draw.next();
         self.queues[queue].issue(slot, block * self.shape.sectors(), is_read, now);
     }
 
     #[inline]
     fn note(&mut self, done: Done, now: Ticks) {
         if let Some(what) = done.wrong {
-            self.result.errors += 1;
             let (way, bytes) = (if done.is_read { "read" } else { "write" }, self.shape.block_bytes);
-            self.result
-                .first_error
-                .get_or_insert_with(|| format!("{way} of {bytes} bytes at sector {}: {what}", done.sector));
+            self.result.results.fail(|| format!("{way} of {bytes} bytes at sector {}: {what}", done.sector));
         } else if done.started >= self.measure_from {
-            let histogram = if done.is_read { &mut self.result.reads } else { &mut self.result.writes };
-            histogram.saturating_record(now.since(done.started));
+            self.result.results.record(done.is_read, now.since(done.started));
             self.progress.store(self.progress.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
     }

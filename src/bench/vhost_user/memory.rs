@@ -1,16 +1,18 @@
 //! Memory that a front end shares with its back end: a file without a name, mapped by both.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use vhost::VhostUserMemoryRegionInfo;
 
-use crate::memory::HugePages;
+use crate::memory::{HugePages, memfd};
 
+const NAME: &CStr = c"strongroom-bench";
 const HUGE_PAGE: usize = 2 << 20;
 
 /// A stretch of shared, zeroed memory, which the device sees at addresses of its own.
@@ -27,18 +29,21 @@ impl SharedMemory {
     pub fn new(len: usize, guest: u64, policy: HugePages) -> io::Result<Self> {
         let len = len.next_multiple_of(HUGE_PAGE);
         match policy {
-            HugePages::Never => Self::of(memfd(0)?, len, guest, false),
+            HugePages::Never => Self::normal(len, guest),
             HugePages::Require => Self::huge(len, guest),
-            HugePages::Prefer => Self::huge(len, guest).or_else(|_| Self::of(memfd(0)?, len, guest, false)),
+            HugePages::Prefer => Self::huge(len, guest).or_else(|_| Self::normal(len, guest)),
         }
     }
 
+    fn normal(len: usize, guest: u64) -> io::Result<Self> {
+        Self::of(memfd(NAME, len as u64, 0)?, len, guest, false)
+    }
+
     fn huge(len: usize, guest: u64) -> io::Result<Self> {
-        Self::of(memfd(libc::MFD_HUGETLB | libc::MFD_HUGE_2MB)?, len, guest, true)
+        Self::of(memfd(NAME, len as u64, libc::MFD_HUGETLB | libc::MFD_HUGE_2MB)?, len, guest, true)
     }
 
     fn of(file: File, len: usize, guest: u64, is_huge: bool) -> io::Result<Self> {
-        file.set_len(len as u64)?;
         let mut options = MmapOptions::new();
         options.len(len);
         if is_huge {
@@ -140,16 +145,6 @@ impl SharedMemory {
             mmap_handle: self.file.as_raw_fd(),
         }
     }
-}
-
-fn memfd(flags: libc::c_uint) -> io::Result<File> {
-    // SAFETY: the name is a C string.
-    let fd = unsafe { libc::memfd_create(c"strongroom-bench".as_ptr(), flags | libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and owned by nobody else.
-    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

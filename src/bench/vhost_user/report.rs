@@ -54,8 +54,7 @@ pub struct VhostUserReport {
 
 impl VhostUserReport {
     pub(super) fn new(config: &VhostUserConfig, started: &Started, measured: Measured) -> Self {
-        let seconds = measured.clock.nanoseconds(measured.ticks) as f64 / 1e9;
-        let to_us = measured.clock.nanoseconds(1 << 30) as f64 / f64::from(1 << 30) / 1e3;
+        let (read, write) = measured.results.ways(config.block_size);
         Self {
             target: config.socket.display().to_string(),
             disk_size: started.disk_bytes,
@@ -68,14 +67,14 @@ impl VhostUserReport {
             indirect: started.is_indirect,
             hugepages: started.is_huge,
             cores: [config.core],
-            runtime_s: seconds,
+            runtime_s: measured.results.seconds(),
             cpu_s: measured.cpu_s,
-            waiting_percent: 100.0 * measured.waiting_ticks as f64 / measured.ticks.max(1) as f64,
+            waiting_percent: measured.results.percent(measured.waiting_ticks),
             kicks: measured.kicks,
-            errors: measured.errors,
-            first_error: measured.first_error,
-            read: WaySummary::new(&measured.reads, config.block_size, seconds, to_us),
-            write: WaySummary::new(&measured.writes, config.block_size, seconds, to_us),
+            errors: measured.results.errors,
+            first_error: measured.results.first_error,
+            read,
+            write,
         }
     }
 }
