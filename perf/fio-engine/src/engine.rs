@@ -200,26 +200,18 @@ async fn run(disks: &[Opened], command: Command) -> Result<(), IoError> {
     let buffer = NonNull::new(buffer.cast::<u8>()).ok_or(IoError::Unsupported)?;
     // SAFETY: see above; reads write to it, and it is fio's to be written by them.
     let memory = unsafe { Segment::new(buffer, len as usize) };
-    match direction {
-        DDIR_READ | DDIR_WRITE if len <= LARGEST_BUFFER as u64 => {
-            tap.pass(Cost::of(len)).await;
-            transfer(queue, direction, range, memory).await
-        }
-        DDIR_READ | DDIR_WRITE => {
-            for piece in range.pieces(LARGEST_BUFFER as u64) {
-                tap.pass(Cost::of(piece.len())).await;
-                let part = memory.part((piece.start() - start) as usize, piece.len() as usize);
-                transfer(queue, direction, piece, part).await?;
-            }
-            Ok(())
-        }
-        _ => Err(IoError::Unsupported),
+    if ![DDIR_READ, DDIR_WRITE].contains(&direction) {
+        return Err(IoError::Unsupported);
     }
-}
-
-#[inline]
-async fn transfer(queue: &DiskQueue, direction: i32, range: ByteRange, memory: Segment) -> Result<(), IoError> {
-    if direction == DDIR_READ { queue.read_to(range, &[memory]).await } else { queue.write(range, &[memory]).await }
+    for piece in range.pieces(LARGEST_BUFFER as u64) {
+        tap.pass(Cost::of(piece.len())).await;
+        let mut part = [memory.part((piece.start() - start) as usize, piece.len() as usize)];
+        match direction {
+            DDIR_READ => queue.read_to(piece, &mut part).await?,
+            _ => queue.write(piece, &part).await?,
+        }
+    }
+    Ok(())
 }
 
 /// The error of a command as fio reports it.
