@@ -7,6 +7,7 @@ mod interrupt;
 mod lab;
 mod machine;
 mod nbd_client;
+mod nbd_load;
 mod pool;
 mod process;
 #[cfg(feature = "profile")]

@@ -26,7 +26,6 @@ use crate::failure::{Context, Failure, Result};
 use crate::machine::Machine;
 use crate::quiet::Noise;
 
-use nbd::Places;
 use table::Table;
 use target::{DISK, DISK_MIB, Target};
 use window::Stages;
@@ -81,11 +80,20 @@ impl Protocol {
     /// Keeps commands in flight for so long; gives the percentage of time, or of looks, in which the client had nothing to receive.
     fn load(self, target: &Target, core: usize, load: Load, time: Duration) -> Result<f64> {
         match self {
-            Self::Nbd => nbd::load(&target.nbd_socket(), DISK, load, blocks(), Places::Random(time)),
+            Self::Nbd => nbd::load(target, core, load, time),
             Self::NvmeTcp => nvme::load(target, core, load, time),
             Self::VhostUser => vhost::load(target, core, load, time),
         }
     }
+}
+
+/// What a run of `strongroom bench` in this process says: how long it waited, in percent, or what went wrong.
+fn waited(first_error: Option<String>, waiting_percent: f64) -> Result<f64> {
+    first_error.map_or(Ok(waiting_percent), |said| Err(bench_failed(said)))
+}
+
+fn bench_failed(said: impl ToString) -> Failure {
+    Failure::Program { program: "strongroom bench".into(), status: "failed".into(), said: said.to_string() }
 }
 
 fn blocks() -> u64 {
@@ -122,7 +130,7 @@ pub fn measure(args: &Args) -> Result<()> {
     let noise_before = Noise::watch()?;
     let target = Target::start(server_core, SectorSize::B4096)?;
     pin_current_thread(client_core).context(|| format!("cannot run on core {client_core}"))?;
-    nbd::load(&target.nbd_socket(), DISK, Load { is_write: true, depth: FILL_DEPTH }, blocks(), Places::All)?;
+    nbd::fill(&target, client_core, FILL_DEPTH)?;
     switch(true);
     let cost = ProbeCost::measure();
     let mut loads = Vec::new();

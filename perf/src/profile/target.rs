@@ -61,7 +61,7 @@ impl Target {
         let disk = Disk::with_random_key(DISK, device, sector, Kernel::best()).map_err(refused)?;
         let socket = format!("unix:{}", directory.path().join(NBD_SOCKET).display());
         let nbd: NbdConfig = config(json!({ "listen": [socket], "exports": [{ "name": DISK, "disk": DISK }] }));
-        let nbd = NbdServer::start(&nbd, &[disk.clone()], &remotes).map_err(refused)?;
+        let nbd = NbdServer::start(&nbd, std::slice::from_ref(&disk), &remotes).map_err(refused)?;
         let nvme: NvmeTcpConfig = config(json!({ "listen": ["127.0.0.1:0"] }));
         let mut nvme = NvmeTcpServer::start(&nvme, "perf", &remotes).map_err(refused)?;
         let subsystem = nvme.add_account(ACCOUNT).map_err(refused)?.nqn().to_string();

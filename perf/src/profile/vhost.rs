@@ -5,15 +5,13 @@ use std::time::Duration;
 use strongroom::bench::Mix;
 use strongroom::bench::vhost_user::{RingKind, VhostUserConfig, run};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 use super::target::Target;
-use super::{BLOCK, Load};
+use super::{BLOCK, Load, bench_failed, waited};
 
-/// Keeps requests in flight for so long. The front end polls, and does not tell how long it waits.
+/// Keeps requests in flight for so long; gives the share of time in which the front end had nothing to take, in percent.
 pub fn load(target: &Target, core: usize, load: Load, time: Duration) -> Result<f64> {
-    let failed =
-        |why: String| Failure::Program { program: "strongroom bench".into(), status: "failed".into(), said: why };
     let config = VhostUserConfig {
         socket: target.vhost_socket(),
         queues: 1,
@@ -28,9 +26,6 @@ pub fn load(target: &Target, core: usize, load: Load, time: Duration) -> Result<
         core,
         seed: 1,
     };
-    let report = run(&config, |_, _| {}).map_err(|e| failed(e.to_string()))?;
-    match report.first_error {
-        Some(error) => Err(failed(error)),
-        None => Ok(report.waiting_percent),
-    }
+    let report = run(&config, |_, _| {}).map_err(bench_failed)?;
+    waited(report.first_error, report.waiting_percent)
 }

@@ -5,7 +5,6 @@
 //! | [`matrix`] | what is compared |
 //! | [`side`] | the programs of BASE, HEAD and BASE again |
 //! | [`session`] | one side under load |
-//! | [`nbd_load`] | the load over NBD |
 //! | [`campaign`] | units: who is measured when, and how often |
 //! | [`signed_rank`] | the statistics of paired differences |
 //! | [`verdict`] | what was found of each figure |
@@ -20,7 +19,6 @@ mod chart;
 mod history;
 mod instructions;
 mod matrix;
-mod nbd_load;
 mod page;
 mod report;
 mod session;

@@ -11,12 +11,12 @@ use crate::contender::nbd::{self, EXPORT};
 use crate::contender::nvme::{self, Place};
 use crate::failure::Result;
 use crate::nbd_client::Connection;
+use crate::nbd_load::{self, Loaded, Order, Until};
 use crate::process::{self, Server};
 use crate::sample::Sample;
 use crate::workload::{Rw, Workload};
 
 use super::matrix::{Row, Subject};
-use super::nbd_load::{self, Order, Until};
 use super::side::{DISK_MIB, Side, Sides};
 
 /// The load that fills a disk.
@@ -73,7 +73,8 @@ impl Session {
                 let (ramp, run) = (Duration::from_secs_f64(slice.ramp_s), Duration::from_secs_f64(slice.seconds));
                 let until = Until::Time { ramp, run };
                 let order = Order { workload: row.workload, size: DISK_MIB << 20, until };
-                nbd_load::run(connection, order, side.lab.client_core)
+                let Loaded { sample, vain_looks_percent } = nbd_load::run(connection, order, side.lab.client_core)?;
+                Ok(Sample { note: Some(format!("client waits {vain_looks_percent:.0} %")), ..sample })
             }
             (Self::Nvme { place, .. }, _) => run_bench(&mut place.bench(sides.client()), row.workload, slice),
             (Self::Process, Subject::Bench(device, cipher)) => {

@@ -12,12 +12,10 @@ use hdrhistogram::Histogram;
 use strongroom::reactor::pin_current_thread;
 
 use crate::failure::{Context, Result};
-use crate::nbd_client::{Connection, READ, REPLY_MAGIC, REQUEST_MAGIC, WRITE};
+use crate::nbd_client::{Connection, READ, REPLY_BYTES, REPLY_MAGIC, WRITE, request};
 use crate::sample::{Latency, Sample};
 use crate::workload::{Rw, Workload};
 
-/// Bytes of a reply without its data.
-const REPLY: usize = 16;
 /// Bytes that are received at once.
 const RECEIVE: usize = 256 << 10;
 /// A server that is silent for so long does not answer any more.
@@ -43,15 +41,23 @@ pub enum Until {
     Count(u64),
 }
 
+/// What a load measured.
+pub struct Loaded {
+    /// Rates and latencies.
+    pub sample: Sample,
+    /// The share of looks at the socket that found nothing, in percent.
+    pub vain_looks_percent: f64,
+}
+
 /// Runs a load, on a thread that is pinned to `core`.
-pub fn run(connection: &mut Connection, order: Order, core: usize) -> Result<Sample> {
+pub fn run(connection: &mut Connection, order: Order, core: usize) -> Result<Loaded> {
     let stream = connection.stream();
-    let on_thread = || -> io::Result<Sample> {
+    let on_thread = || -> io::Result<Loaded> {
         pin_current_thread(core)?;
         stream.set_nonblocking(true)?;
-        let sample = Load::new(order).run(stream);
+        let loaded = Load::new(order).run(stream);
         stream.set_nonblocking(false)?;
-        sample
+        loaded
     };
     let joined = std::thread::scope(|scope| scope.spawn(on_thread).join());
     joined.unwrap_or_else(|_| Err(io::Error::other("the load's thread panicked"))).context(|| "the NBD load".into())
@@ -74,6 +80,8 @@ struct Load {
     arriving: Option<(u64, usize)>,
     latency_ns: Histogram<u64>,
     start: Instant,
+    looks: u64,
+    vain_looks: u64,
 }
 
 impl Load {
@@ -92,20 +100,24 @@ impl Load {
             arriving: None,
             latency_ns: Histogram::new_with_bounds(1, 1 << 40, 3).expect("valid bounds"),
             start,
+            looks: 0,
+            vain_looks: 0,
             order,
         }
     }
 
-    fn run(mut self, stream: &mut UnixStream) -> io::Result<Sample> {
+    fn run(mut self, stream: &mut UnixStream) -> io::Result<Loaded> {
         let mut heard = Instant::now();
         loop {
             let now = Instant::now();
             if self.goes_on(now) {
                 self.fill(now);
             } else if self.in_flight == 0 {
-                return Ok(self.sample());
+                let vain_looks_percent = 100.0 * self.vain_looks as f64 / self.looks.max(1) as f64;
+                return Ok(Loaded { sample: self.sample(), vain_looks_percent });
             }
             self.send(stream)?;
+            self.looks += 1;
             match stream.read(&mut self.input[self.filled..]) {
                 Ok(0) => return Err(io::Error::other("the server has closed the connection")),
                 Ok(bytes) => {
@@ -114,6 +126,7 @@ impl Load {
                     self.take(heard)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.vain_looks += 1;
                     if now.duration_since(heard) > SILENCE {
                         return Err(io::Error::other("the server does not answer"));
                     }
@@ -137,12 +150,7 @@ impl Load {
         let write = self.order.workload.rw.is_write();
         while let Some(slot) = self.idle.pop() {
             let at = self.place() * u64::from(bytes);
-            self.out.extend(REQUEST_MAGIC.to_be_bytes());
-            self.out.extend(0_u16.to_be_bytes());
-            self.out.extend(if write { WRITE } else { READ }.to_be_bytes());
-            self.out.extend(slot.to_be_bytes());
-            self.out.extend(at.to_be_bytes());
-            self.out.extend(bytes.to_be_bytes());
+            self.out.extend(request(if write { WRITE } else { READ }, slot, at, bytes));
             if write {
                 self.out.resize(self.out.len() + bytes as usize, 0x5a);
             }
@@ -194,9 +202,9 @@ impl Load {
                 self.arriving = None;
                 self.complete(slot, now)?;
             }
-            let Some(reply) = self.input[at..self.filled].first_chunk::<REPLY>() else { break };
+            let Some(reply) = self.input[at..self.filled].first_chunk::<REPLY_BYTES>() else { break };
             let slot = slot_of(reply, self.begun.len())?;
-            at += REPLY;
+            at += REPLY_BYTES;
             match self.order.workload.rw.is_write() {
                 true => self.complete(slot, now)?,
                 false => self.arriving = Some((slot, (self.order.workload.block_kib as usize) << 10)),
@@ -247,7 +255,7 @@ impl Load {
 }
 
 /// The slot that a reply is for.
-fn slot_of(reply: &[u8; REPLY], slots: usize) -> io::Result<u64> {
+fn slot_of(reply: &[u8; REPLY_BYTES], slots: usize) -> io::Result<u64> {
     let word = |at: usize| u32::from_be_bytes(reply[at..at + 4].try_into().expect("four bytes"));
     let slot = u64::from(word(8)) << 32 | u64::from(word(12));
     match (word(0), word(4)) {
@@ -300,6 +308,6 @@ mod tests {
         arrive(&mut load, &reply(1, 0)).unwrap();
         assert!(arrive(&mut load, &reply(0, 28)).unwrap_err().to_string().contains("error 28"));
         assert!(slot_of(reply(7, 0)[..].try_into().unwrap(), 2).is_err());
-        assert!(slot_of(&[0; REPLY], 2).is_err());
+        assert!(slot_of(&[0; REPLY_BYTES], 2).is_err());
     }
 }
