@@ -22,7 +22,11 @@ pub(super) enum Look {
 pub(super) struct LocalBucket {
     /// The limits of which the tokens are.
     generation: u64,
-    has: Tokens,
+    /// Whole tokens, of which commands pay: words that a processor compares at once.
+    ios_left: u64,
+    bytes_left: u64,
+    /// What it has beside them: less than one of each, as a rule.
+    rest: Tokens,
     /// What the commands in line cost.
     waiting: Tokens,
     /// The budget has a wish of this one that is not granted yet.
@@ -37,12 +41,27 @@ impl LocalBucket {
     /// Pays for a command that goes before all that wait; false if there is not enough.
     #[inline]
     pub(super) fn pay(&mut self, generation: u64, cost: Cost) -> bool {
-        let cost = Tokens::from(cost);
-        if self.generation != generation || !self.has.covers(cost) {
+        let enough = (self.ios_left >= cost.ios.into()) & (self.bytes_left >= cost.bytes);
+        if self.generation != generation || !enough {
             return false;
         }
-        self.has = self.has.less(cost);
+        self.ios_left -= u64::from(cost.ios);
+        self.bytes_left -= cost.bytes;
         true
+    }
+
+    /// All that it has.
+    fn has(&self) -> Tokens {
+        let whole = Tokens { ios: self.ios_left.into(), bytes: self.bytes_left.into() };
+        whole.times(BILLION).plus(self.rest)
+    }
+
+    /// Has so much, and nothing else.
+    fn hold(&mut self, tokens: Tokens) {
+        let whole = |billionths: u128| u64::try_from(billionths / BILLION).unwrap_or(u64::MAX);
+        (self.ios_left, self.bytes_left) = (whole(tokens.ios), whole(tokens.bytes));
+        self.rest = Tokens::NONE;
+        self.rest = tokens.less(self.has());
     }
 
     /// A command joins the line.
@@ -73,11 +92,12 @@ impl LocalBucket {
             return Look::Go;
         }
         if self.generation != generation {
-            self.has = Tokens::NONE;
+            self.hold(Tokens::NONE);
         }
+        let has = self.has();
         let wish = Wish {
-            short: self.waiting.less(self.has),
-            spare: self.has.less(self.waiting),
+            short: self.waiting.less(has),
+            spare: has.less(self.waiting),
             each: first.into(),
             ahead: self.ahead(now_ns),
         };
@@ -85,10 +105,9 @@ impl LocalBucket {
             Answer::Unlimited => Look::Go,
             Answer::Granted { generation, tokens, suffices, look_ns } => {
                 self.wishes = !suffices;
-                if self.generation != generation {
-                    (self.generation, self.has) = (generation, Tokens::NONE);
-                }
-                self.has = self.has.plus(tokens);
+                let kept = if self.generation == generation { has } else { Tokens::NONE };
+                self.generation = generation;
+                self.hold(kept.plus(tokens));
                 self.ios = self.ios.saturating_add((tokens.ios / BILLION) as u64);
                 if self.pay(generation, first) { Look::Go } else { Look::After(look_ns) }
             }
@@ -98,7 +117,7 @@ impl LocalBucket {
     /// The line is empty: wishes nothing any more, and gives back what it has, if somebody left the line who had not paid, or was still
     /// wished for: that would come on top of the next burst.
     pub(super) fn rest(&mut self, throttle: &Throttle, seat: u64, has_paid: bool) {
-        if self.wishes || !has_paid && !self.has.is_none() {
+        if self.wishes || !has_paid && !self.has().is_none() {
             let (generation, left) = self.empty();
             throttle.budget().withdraw(seat, generation, left);
         }
@@ -106,7 +125,9 @@ impl LocalBucket {
 
     /// Empties it: of which limits, and what is left.
     pub(super) fn empty(&mut self) -> (u64, Tokens) {
+        let left = self.has();
         self.wishes = false;
-        (self.generation, std::mem::take(&mut self.has))
+        self.hold(Tokens::NONE);
+        (self.generation, left)
     }
 }

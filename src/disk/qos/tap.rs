@@ -60,6 +60,7 @@ impl Tap {
         generation == UNLIMITED || self.passes_limits(generation, cost)
     }
 
+    #[inline]
     fn passes_limits(&self, generation: u64, cost: Cost) -> bool {
         !self.closed.get() && self.line.borrow().is_empty() && self.bucket.borrow_mut().pay(generation, cost)
     }
