@@ -2,6 +2,7 @@
 //! checks its data at each stage: created, attached, snapshot, rolled back, cloned, grown, over a restart of the target, detached, deleted. Nothing that
 //! the guest writes can be read in the pool's file.
 
+mod cloud;
 mod guest;
 mod keeper;
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -10,51 +11,24 @@ mod nbd_client;
 mod operator;
 mod sdk;
 
-use std::path::Path;
-
+use cloud::{GIB, ZONE, files, reported, shown, text, write_file};
 use guest::{Guest, Host, Image, Portal};
-use keeper::{audit, json_of, write_secret};
+use keeper::{audit, json_of};
 use operator::Target;
 use sdk::Generation::{Classic, Current};
-use sdk::Sdk;
 use serde_json::{Value, json};
 
-const REGION: &str = "cn-test";
-const ZONE: &str = "cn-test-a";
-const KEY: &str = "AKLIFE";
-const SECRET: &str = "a secret of the access key";
-const GIB: u64 = 1 << 30;
-/// What the guest writes, and nobody may find below.
-const MARKER: &str = "what only the guest may read";
 /// The guest's identity until it has that of its instance.
 const NOBODY: Host = Host { name: "vm", id: "6f0c1d5e-0b7a-4c7e-9a59-3d1f5a0b0006" };
 
-fn site() -> String {
-    format!(
-        "region = '{REGION}'\n[reactor]\nmemory_mib = 64\nhugepages = 'never'\n[control]\nsocket = 'c'\n\
-         [[device]]\nname = 'f'\nkind = 'file'\npath = 'pool'\nsize = '512M'\ncreate = true\n\
-         [[pool]]\nname = 'p'\ndevice = 'f'\ncreate = true\n\
-         [kms]\naudit_log = 'audit.log'\n\
-         [kms.embedded]\npath = 'keys.store'\ncreate = true\nunlock = {{ passphrase = 'file:passphrase' }}\n\
-         [nvme_tcp]\nlisten = ['127.0.0.1:0']\n\
-         [cloud]\nstate_dir = 'cloud'\n[cloud.api]\nlisten = ['127.0.0.1:0']\n\
-         [[cloud.zone]]\nname = '{ZONE}'\npool = 'p'\n"
-    )
-}
-
-/// What follows a word of the start-up report, up to the end of its line.
-fn reported<'a>(target: &'a Target, before: &str) -> &'a str {
-    let found = target.report.split_once(before).unwrap_or_else(|| panic!("no {before:?} in {}", target.report));
-    found.1.lines().next().expect("a line").trim()
+/// At a port that is free, or the one that the target had before.
+fn site(address: &str) -> String {
+    cloud::site(&format!("[nvme_tcp]\nlisten = ['{address}']"))
 }
 
 fn portal(target: &Target) -> Portal {
     let address = reported(target, "nvme_tcp listens on ");
     Portal::here(address.rsplit_once(':').expect("a port").1.parse().expect("a port"))
-}
-
-fn sdk(target: &Target) -> Option<Sdk> {
-    Sdk::start(reported(target, "cloud API listens on http://"), REGION, KEY, SECRET)
 }
 
 /// A guest with the identity of an instance, connected.
@@ -65,47 +39,12 @@ fn connect(vm: &Guest, target: &Target, instance: &str) {
     vm.connect(portal(target), &vm.discover_one(portal(target)), "-i 2 --ctrl-loss-tmo=-1 --reconnect-delay=1");
 }
 
-fn text(answer: &Value, name: &str) -> String {
-    answer[name].as_str().unwrap_or_else(|| panic!("no {name} in {answer}")).to_owned()
-}
-
-/// The one disk of this identifier, as the API shows it.
-fn shown(sdk: &mut Sdk, by: sdk::Generation, disk: &str) -> Value {
-    let ids = json!([disk]).to_string();
-    let answer = sdk.ecs(by, "DescribeDisks", json!({"DiskIds": ids})).expect("shown");
-    let disks = answer["Disks"]["Disk"].as_array().expect("a list").clone();
-    assert_eq!(disks.len(), 1, "{answer}");
-    disks[0].clone()
-}
-
-fn write_file(vm: &Guest, disk: &str, name: &str) {
-    vm.sh(&format!(
-        "set -e; mkdir -p /mnt/d; mount {disk} /mnt/d; for n in {{1..500}}; do echo \"{MARKER} $n\"; done > /mnt/d/{name}
-         sync -f /mnt/d; umount /mnt/d"
-    ));
-}
-
-/// The files on a disk, on which nothing may be wrong.
-fn files(vm: &Guest, disk: &str) -> String {
-    vm.sh(&format!(
-        "set -e; e2fsck -fn {disk} >&2; mkdir -p /mnt/d; mount -o ro {disk} /mnt/d; ls /mnt/d | grep -v lost+found
-         for f in /mnt/d/file*; do [ $(grep -c \"{MARKER}\" $f) = 500 ]; done; umount /mnt/d"
-    ))
-    .split_whitespace()
-    .collect::<Vec<_>>()
-    .join(" ")
-}
-
 #[test]
 fn the_sdk_and_the_kernel_agree_on_a_disk_for_life() {
     let Some(image) = Image::take() else { return };
-    let dir = keeper::folder();
-    write_secret(&dir.path().join("secret"), SECRET.as_bytes());
-    let target = Target::start_with(dir, &site());
-    let Some(mut sdk) = sdk(&target) else { return };
-    target.done(&["account", "add", "acme"]);
-    let secret = format!("file:{}", target.dir.path().join("secret").display());
-    target.done(&["access-key", "add", "acme", "--id", KEY, "--secret", &secret]);
+    let target = Target::start_with(cloud::folder(), &site("127.0.0.1:0"));
+    let Some(mut sdk) = cloud::sdk(&target) else { return };
+    cloud::add_account(&target);
     let [vm] = image.boot(2, [NOBODY]);
 
     // Before the KMS is open for the account there is no encrypted disk.
@@ -113,7 +52,7 @@ fn the_sdk_and_the_kernel_agree_on_a_disk_for_life() {
         json!({"ZoneId": ZONE, "Size": 20, "DiskCategory": "cloud_ssd", "Encrypted": true, "DiskName": "data-数据"});
     let refused = sdk.ecs(Current, "CreateDisk", wish.clone()).expect_err("the KMS is closed");
     assert_eq!((refused.code.as_str(), refused.status), ("InvalidParameter.Encrypted.KmsNotEnabled", 400));
-    target.done(&["account", "open-kms", "acme"]);
+    cloud::open_kms(&target);
 
     let run = json!({"ImageId": "m-blank", "InstanceType": "ecs.test", "ZoneId": ZONE});
     let instance = sdk.ecs(Classic, "RunInstances", run).expect("it runs")["InstanceIdSets"]["InstanceIdSet"][0]
@@ -145,10 +84,9 @@ fn the_sdk_and_the_kernel_agree_on_a_disk_for_life() {
 
     // A restart of the target brings everything back, and the kernel's initiator goes on.
     drop(sdk);
-    let port = reported(&target, "nvme_tcp listens on ").to_owned();
-    let again = site().replace("[nvme_tcp]\nlisten = ['127.0.0.1:0']", &format!("[nvme_tcp]\nlisten = ['{port}']"));
+    let again = site(reported(&target, "nvme_tcp listens on "));
     let target = Target::start_with(target.stop(), &again);
-    let mut sdk = self::sdk(&target).expect("it was there before");
+    let mut sdk = cloud::sdk(&target).expect("it was there before");
     assert_eq!(files(&vm, &device), "file1 file2");
     assert_eq!(text(&shown(&mut sdk, Current, &disk), "Status"), "In_use");
 
@@ -197,12 +135,5 @@ fn the_sdk_and_the_kernel_agree_on_a_disk_for_life() {
     vm.disconnect();
 
     let dir = target.stop();
-    expect_no_marker(&dir.path().join("pool"));
-}
-
-/// Nothing of what the guest wrote may be there in clear.
-fn expect_no_marker(pool: &Path) {
-    let bytes = std::fs::read(pool).expect("readable");
-    let marker = MARKER.as_bytes();
-    assert!(!bytes.windows(marker.len()).any(|window| window == marker), "plain text in the pool");
+    cloud::expect_no_marker(dir.path());
 }

@@ -92,6 +92,23 @@ impl Guest {
         self.wait_until_ready();
     }
 
+    /// Turns it off, as its button does: QEMU ends. What it has mounted is not unmounted.
+    pub fn power_off(mut self) {
+        // The answer never comes: the guest is gone before.
+        drop(self.start(PATIENCE, "echo 1 > /proc/sys/kernel/sysrq; echo o > /proc/sysrq-trigger"));
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.process.try_wait().expect("a child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.give_up("the guest does not end", "turning it off");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "{}: QEMU ended with {status}", self.host.name);
+    }
+
     /// Runs a script that has to succeed, and gives what it printed.
     pub fn sh(&self, script: &str) -> String {
         self.sh_within(PATIENCE, script)
