@@ -192,10 +192,10 @@ fn goes_on_when_its_disk_is_back(vm: &Guest, device: &str, target: &Target, sdk:
     order(sdk, Current, "StartInstance", other);
     expect_sockets(target, sdk, &[own, other], &[]);
     assert!(socket(target, other, disk).exists() && !socket(target, own, disk).exists());
-    vm.sh("sleep 1; pgrep -x dd");
+    vm.sh("sleep 1; grep -qx dd /proc/[0-9]*/comm");
     sdk.ecs(Current, "DetachDisk", pair(disk, other)).expect("detached");
     order(sdk, Classic, "StopInstance", other);
-    vm.sh("sleep 1; pgrep -x dd");
+    vm.sh("sleep 1; grep -qx dd /proc/[0-9]*/comm");
     sdk.ecs(Classic, "AttachDisk", pair(disk, own)).expect("attached");
     vm.finish(reading).success();
 }
