@@ -14,8 +14,8 @@ mod vhost;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cloud::{GIB, ZONE, files, shown, text, write_file};
@@ -25,6 +25,7 @@ use operator::{PATIENCE, Target};
 use sdk::Generation::{self, Classic, Current};
 use sdk::Sdk;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use vhost::wire::{GET_FEATURES, Wire};
 
 const FIRST: Host = Host { name: "vm1", id: "6f0c1d5e-0b7a-4c7e-9a59-3d1f5a0b0021" };
@@ -32,7 +33,10 @@ const SECOND: Host = Host { name: "vm2", id: "6f0c1d5e-0b7a-4c7e-9a59-3d1f5a0b00
 /// What a system disk has unless it is asked for.
 const SYSTEM: u64 = 40 * GIB;
 
-const SOCKETS: &str = "[nvme_tcp]\nlisten = ['127.0.0.1:0']\n[vhost_user]\ndirectory = 'v'";
+/// A cloud whose instances have sockets in a folder. Its path is short, wherever the tests are built: there is little room for that of a socket.
+fn site(sockets: &TempDir, more: &str) -> String {
+    cloud::site(&format!("[vhost_user]\ndirectory = '{}'\n{more}", sockets.path().display()))
+}
 
 fn new_instance(sdk: &mut Sdk, by: Generation) -> String {
     let asked = json!({"ImageId": "m-blank", "InstanceType": "ecs.test", "ZoneId": ZONE});
@@ -57,13 +61,19 @@ fn order(sdk: &mut Sdk, by: Generation, action: &str, instance: &str) {
     sdk.ecs(by, action, json!({"InstanceId": instance})).unwrap_or_else(|e| panic!("{action}: {e:?}"));
 }
 
+/// Where an instance's sockets are.
+fn folder(target: &Target, instance: &str) -> PathBuf {
+    let exports = json_of(target, &["export", "list"]);
+    Path::new(&text(&exports["vhost_user"], "directory")).join(instance)
+}
+
 fn socket(target: &Target, instance: &str, disk: &str) -> PathBuf {
-    target.dir.path().join("v").join(instance).join(format!("{disk}.sock"))
+    folder(target, instance).join(format!("{disk}.sock"))
 }
 
 /// The disks of which an instance's folder has sockets.
 fn sockets(target: &Target, instance: &str) -> BTreeSet<String> {
-    let Ok(folder) = std::fs::read_dir(target.dir.path().join("v").join(instance)) else { return BTreeSet::new() };
+    let Ok(folder) = std::fs::read_dir(folder(target, instance)) else { return BTreeSet::new() };
     let names = folder.map(|entry| {
         let entry = entry.expect("an entry");
         assert!(entry.file_type().expect("a type").is_socket(), "{} is there as well", entry.path().display());
@@ -86,7 +96,7 @@ fn expect_sockets(target: &Target, sdk: &mut Sdk, running: &[&str], stopped: &[&
         assert_eq!(sockets(target, instance), disks_of(sdk, instance), "{instance}");
     }
     for instance in stopped {
-        assert!(!target.dir.path().join("v").join(instance).exists(), "{instance} is stopped");
+        assert!(!folder(target, instance).exists(), "{instance} is stopped");
     }
     let wanted: usize = running.iter().map(|instance| disks_of(sdk, instance).len()).sum();
     let exports = json_of(target, &["export", "list"]);
@@ -100,11 +110,11 @@ fn boot(image: &Image, host: Host, target: &Target, instance: &str, disks: &[&st
 }
 
 /// The disk goes on under load when the target is killed and started again.
-fn outlives_a_killed_target(vm: &Guest, target: Target, device: &str) -> Target {
+fn outlives_a_killed_target(vm: &Guest, device: &str, target: Target, site: &str) -> Target {
     vm.sh(&format!("mount {device} /mnt/d"));
     let load = vm.start_fio_verify("/mnt/d/load", "--bs=4k --size=16m --iodepth=16");
     std::thread::sleep(Duration::from_secs(2));
-    let target = Target::start_with(target.kill(), &cloud::site(SOCKETS));
+    let target = Target::start_with(target.kill(), site);
     vm.finish(load).success();
     vm.sh("rm /mnt/d/load; umount /mnt/d");
     target
@@ -113,7 +123,10 @@ fn outlives_a_killed_target(vm: &Guest, target: Target, device: &str) -> Target 
 #[test]
 fn guests_use_the_disks_of_their_instances() {
     let Some(image) = Image::take() else { return };
-    let target = Target::start_with(cloud::folder(), &cloud::site(SOCKETS));
+    let directory = tempfile::tempdir().expect("a directory");
+    // There is no other way to them.
+    let site = site(&directory, "");
+    let target = Target::start_with(cloud::folder(), &site);
     let Some(mut sdk) = cloud::sdk(&target) else { return };
     cloud::add_account(&target);
     cloud::open_kms(&target);
@@ -147,7 +160,7 @@ fn guests_use_the_disks_of_their_instances() {
     write_file(&vm, &device, "file2");
 
     drop(sdk);
-    let target = outlives_a_killed_target(&vm, target, &device);
+    let target = outlives_a_killed_target(&vm, &device, target, &site);
     let mut sdk = cloud::sdk(&target).expect("it was there before");
     assert_eq!(files(&vm, &device), "file1 file2");
     expect_sockets(&target, &mut sdk, &[first], &[second]);
@@ -220,7 +233,9 @@ fn state(target: &Target, disk: &str) -> String {
 
 #[test]
 fn sockets_follow_their_instances_through_their_lives() {
-    let target = Target::start_with(cloud::folder(), &cloud::site(SOCKETS));
+    let directory = tempfile::tempdir().expect("a directory");
+    let site = site(&directory, "[nvme_tcp]\nlisten = ['127.0.0.1:0']");
+    let target = Target::start_with(cloud::folder(), &site);
     let Some(mut sdk) = cloud::sdk(&target) else { return };
     cloud::add_account(&target);
     cloud::open_kms(&target);
@@ -255,15 +270,22 @@ fn sockets_follow_their_instances_through_their_lives() {
     order(&mut sdk, Current, "StopInstance", second);
     assert!(there.has_ended());
     drop(sdk);
-    let target = Target::start_with(target.kill(), &cloud::site(SOCKETS));
-    assert!(own.has_ended());
+    let path = socket(&target, first, &disk);
+    let dir = target.kill();
+    assert!(own.has_ended() && path.exists(), "what a killed target leaves");
+    // As if it had been killed while it stopped the other instance.
+    let late = directory.path().join(second);
+    std::fs::create_dir(&late).expect("a folder");
+    drop(UnixListener::bind(late.join(format!("{shared}.sock"))).expect("bound"));
+    let target = Target::start_with(dir, &site);
     let mut sdk = cloud::sdk(&target).expect("it was there before");
     expect_sockets(&target, &mut sdk, &[first], &[second]);
     connect(&target, first, &disk);
     drop(sdk);
+    let path = socket(&target, first, &disk);
     let dir = target.stop();
-    assert!(!dir.path().join(format!("v/{first}/{disk}.sock")).exists(), "what a stopped target leaves");
-    let target = Target::start_with(dir, &cloud::site(SOCKETS));
+    assert!(!path.exists(), "a target that was stopped leaves sockets");
+    let target = Target::start_with(dir, &site);
     let mut sdk = cloud::sdk(&target).expect("it was there before");
     expect_sockets(&target, &mut sdk, &[first], &[second]);
     let mut own = connect(&target, first, &disk);

@@ -31,6 +31,11 @@ impl Noun {
         }
     }
 
+    /// How many bytes its identifiers have.
+    pub const fn id_bytes(self) -> usize {
+        self.prefix().len() + LEN
+    }
+
     /// A new identifier.
     pub fn new_id(self) -> String {
         let mut random = [0u8; LEN];
@@ -70,6 +75,7 @@ mod tests {
         let disk = Noun::Disk.new_id();
         assert!(Noun::Disk.fits(&disk) && !Noun::Instance.fits(&disk), "{disk}");
         assert_ne!(disk, Noun::Disk.new_id());
+        assert_eq!((disk.len(), Noun::Policy.new_id().len()), (Noun::Disk.id_bytes(), Noun::Policy.id_bytes()));
         assert_eq!(serial_number(&disk).len(), 20);
         assert!(!Noun::Disk.fits("d-UPPER"));
     }

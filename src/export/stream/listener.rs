@@ -18,6 +18,8 @@ use super::{ListenAddress, ListenError};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
+/// Bytes in the path of a unix socket at most: `sun_path` without the zero at its end (unix(7)).
+pub(crate) const LONGEST_PATH: usize = size_of::<libc::sockaddr_un>() - size_of::<libc::sa_family_t>() - 1;
 /// Asked of the kernel for each direction of a unix socket; it gives what `net.core.wmem_max` allows.
 const UNIX_SOCKET_BUFFER: libc::c_int = 4 << 20;
 
@@ -111,8 +113,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Removes the socket file of a server that is gone.
-fn make_room(path: &Path) -> Result<(), ListenError> {
+/// Removes the socket file of a server that is gone; anything else there is refused, and stays.
+pub(crate) fn make_room(path: &Path) -> Result<(), ListenError> {
     let occupied = |by: &str| ListenError::Occupied { path: path.to_owned(), by: by.to_owned() };
     let meta = match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -135,8 +137,8 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
     // SAFETY: all-zero is a valid address.
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     // The last byte stays zero.
-    if name.len() >= address.sun_path.len() || name.contains(&0) {
-        let what = format!("the path of a socket has at most {} bytes", address.sun_path.len() - 1);
+    if name.len() > LONGEST_PATH || name.contains(&0) {
+        let what = format!("the path of a socket has at most {LONGEST_PATH} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
     address.sun_family = libc::AF_UNIX as _;

@@ -22,7 +22,7 @@ pub(crate) use admission::Connections;
 pub(super) use closing::{let_go, on_each};
 pub(super) use finish::{Flushed, finish};
 pub(super) use link::{LOOKS_UNTIL_STALLED, Link, LinkEnd, Patience, Phase};
-pub(crate) use listener::{Listener, peer_credentials};
+pub(crate) use listener::{LONGEST_PATH, Listener, make_room, peer_credentials};
 pub(super) use replies::Replies;
 pub(super) use share::Share;
 

@@ -22,6 +22,7 @@ mod fault;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod leftover;
 pub mod memory;
 mod message;
 mod queue;

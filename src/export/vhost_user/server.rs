@@ -17,6 +17,7 @@ use crate::reactor::Remote;
 use super::VhostUserError;
 use super::config::VhostUserConfig;
 use super::exported::{Exported, Owner, VhostUserDisk};
+use super::leftover;
 use super::reactors::Reactors;
 use super::shard::Shard;
 use super::socket::Socket;
@@ -54,12 +55,13 @@ pub struct VhostUserServer {
 }
 
 impl VhostUserServer {
-    /// Makes the folder of the sockets, and the reactors ready. There are no sockets yet: [`VhostUserServer::add`] brings them.
+    /// Makes the folder of the sockets, free of what a killed server has left there, and the reactors ready. There are no sockets yet: [`VhostUserServer::add`] brings them.
     pub fn start(config: &VhostUserConfig, reactors: &[Remote]) -> Result<Self, VhostUserError> {
         if reactors.is_empty() {
             return Err(VhostUserError::Config("there are no reactors to serve on".to_owned()));
         }
         make_private(&config.directory)?;
+        leftover::clear(&config.directory);
         let reactors = Arc::new(Reactors::new(reactors));
         for reactor in reactors.all() {
             let server = reactors.server();
