@@ -6,8 +6,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use crate::crypto::xts::prefetch_ahead;
-use crate::memory::Segment;
+use crate::memory::{Segment, prefetch_ahead};
 use crate::reactor::yield_now;
 
 /// More of a command than this is not asked for ahead: the kernels look ahead themselves.

@@ -34,4 +34,3 @@ mod vector;
 pub use kernel::{Kernel, UnknownKernel};
 pub use key::{KeyError, XtsKey, XtsKeyBytes};
 pub use sector::{SectorSize, SectorSizeError, Tweak};
-pub use span::prefetch_ahead;

@@ -22,9 +22,11 @@
 
 use std::marker::PhantomData;
 
+use crate::memory::{LINE, prefetch_line};
+
 use super::schedule::{ROUND_KEYS, Schedule, Schedules};
 use super::sector::{BLOCK, SectorSize, Tweak};
-use super::span::{Block, LINE, Span, prefetch_line};
+use super::span::{Block, Span};
 use super::vector::Vector;
 
 /// Vectors in flight.

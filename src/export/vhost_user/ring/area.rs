@@ -8,6 +8,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use crate::memory::prefetch_line;
+
 use super::super::memory::GuestMemory;
 use super::{Descriptor, RingError};
 
@@ -61,6 +63,12 @@ impl Area {
     pub(super) fn word64(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: as in `word16`.
         unsafe { AtomicU64::from_ptr(self.place(offset)) }
+    }
+
+    /// Has a descriptor fetched.
+    #[inline]
+    pub(super) fn prefetch(&self, number: usize) {
+        prefetch_line(self.place::<u64>(number * Descriptor::BYTES).cast());
     }
 
     /// Reads a descriptor, each of its two words once. The caller has seen with acquire that it was written.

@@ -181,14 +181,14 @@ impl Chain {
 }
 
 /// An indirect table.
-struct Table {
+pub(super) struct Table {
     at: Segment,
     entries: usize,
 }
 
 impl Table {
     #[inline]
-    fn new(memory: &GuestMemory, table: Descriptor) -> Result<Self, RingError> {
+    pub(super) fn new(memory: &GuestMemory, table: Descriptor) -> Result<Self, RingError> {
         let entries = table.len as usize / Descriptor::BYTES;
         let is_whole = (table.len as usize).is_multiple_of(Descriptor::BYTES);
         if !is_whole || entries == 0 || entries > usize::from(MOST_ENTRIES) {
@@ -197,9 +197,14 @@ impl Table {
         Ok(Self { at: memory.whole(table.address, table.len)?, entries })
     }
 
+    /// At least one.
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
+
     /// Copies an entry, which may lie at any address: its two words.
     #[inline]
-    fn entry(&self, number: usize) -> (u64, u64) {
+    pub(super) fn entry(&self, number: usize) -> (u64, u64) {
         let from = self.at.part(number * Descriptor::BYTES, Descriptor::BYTES);
         let mut bytes = [0; Descriptor::BYTES];
         // SAFETY: mapped as in `set_status`; the target is memory of our own.

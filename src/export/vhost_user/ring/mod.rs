@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `area` | a checked part of the shared memory, read and written by atomic words |
+//! | `ahead` | hints: memory of the next requests is fetched early |
 //! | `chain` | one request's memory: descriptors, each read once, checked and turned into segments |
 //! | `split`, `packed` | the two kinds of rings |
 //! | `inflight` | what the front end keeps for us, so that requests survive this process (vhost-user protocol, "Inflight I/O tracking") |
@@ -14,6 +15,7 @@
 //! release. Where each side writes one word and then reads another one of the other side (kicks and signals), a full fence stands between, on both
 //! sides: at least one of them sees the other's word.
 
+mod ahead;
 mod area;
 mod chain;
 mod inflight;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::super::memory::GuestMemory;
+use super::ahead;
 use super::area::Area;
 use super::inflight::{InflightQueue, KeptPacked};
 use super::split::has_passed;
@@ -169,7 +170,26 @@ impl PackedRing {
             return Ok(false);
         }
         self.fill(chain)?;
+        self.look_ahead();
         Ok(true)
+    }
+
+    /// Has memory of the next requests fetched that the driver has offered, if each takes one entry: the ring itself is read in order, which the CPU
+    /// fetches without being asked.
+    #[inline]
+    fn look_ahead(&self) {
+        let offered = |behind| {
+            let at = self.next.after(behind, self.layout.size);
+            let (address, rest) = self.areas.ring.descriptor(usize::from(at.index));
+            let descriptor = Descriptor::packed(address, rest);
+            (self.is_offered(at) && descriptor.has(Descriptor::INDIRECT)).then_some(descriptor)
+        };
+        if let Some(descriptor) = offered(1) {
+            ahead::fetch_named(&self.memory, descriptor);
+        }
+        if let Some(descriptor) = offered(0) {
+            ahead::fetch_request(&self.memory, descriptor);
+        }
     }
 
     fn fill(&mut self, chain: &mut Chain) -> Result<(), RingError> {

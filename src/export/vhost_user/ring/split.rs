@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::super::memory::GuestMemory;
+use super::ahead;
 use super::area::Area;
 use super::inflight::InflightQueue;
 use super::{Chain, Descriptor, Head, Layout, RingError, RingFeatures};
@@ -132,11 +133,36 @@ impl SplitRing {
             return Err(RingError::Descriptor(head));
         }
         self.next = self.next.wrapping_add(1);
+        self.look_ahead();
         if let Some(inflight) = &mut self.inflight {
             inflight.begin_split(head);
         }
         self.fill(chain, head)?;
         Ok(true)
+    }
+
+    /// Has memory of the next requests fetched that the driver has offered.
+    #[inline]
+    fn look_ahead(&self) {
+        let offered = self.offered.wrapping_sub(self.next);
+        let head = |behind: u16| {
+            let place = ENTRIES + 2 * usize::from(self.next.wrapping_add(behind) % self.size());
+            let head = u16::from_le(self.areas.driver.word16(place).load(Ordering::Relaxed));
+            (behind < offered && head < self.size()).then_some(usize::from(head))
+        };
+        let descriptor = |head| {
+            let (address, rest) = self.areas.descriptors.descriptor(head);
+            Descriptor::split(address, rest)
+        };
+        if let Some(head) = head(2) {
+            self.areas.descriptors.prefetch(head);
+        }
+        if let Some(head) = head(1) {
+            ahead::fetch_named(&self.memory, descriptor(head));
+        }
+        if let Some(head) = head(0) {
+            ahead::fetch_request(&self.memory, descriptor(head));
+        }
     }
 
     /// Follows a chain of descriptors.
