@@ -25,6 +25,11 @@ pub struct NullDevice {
 }
 
 impl NullDevice {
+    /// What a read puts into the buffer.
+    pub fn fill(&self) -> Fill {
+        self.fill
+    }
+
     /// A null device that claims `size` bytes.
     pub fn new(size: u64, fill: Fill) -> Self {
         let info = DeviceInfo { size, block_size: 512, can_discard: true, can_write_zeroes: true };

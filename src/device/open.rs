@@ -106,6 +106,10 @@ impl DeviceConfig {
     }
 }
 
+fn null(size: u64, fill: Fill) -> (DeviceInfo, Source) {
+    (super::Device::info(&NullDevice::new(size, fill)), Source::Null(fill))
+}
+
 /// The kinds of devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -116,6 +120,9 @@ pub enum DeviceKind {
     Memory,
     /// Nothing.
     Null,
+    /// Nothing, and reads leave buffers as they are: for programs that measure inside one process, never for an export.
+    #[serde(skip)]
+    NullWithoutData,
 }
 
 /// Why a device cannot be opened.
@@ -223,10 +230,8 @@ impl SharedDevice {
                 let device = MemoryDevice::new(Arc::new(arena), size);
                 (super::Device::info(&device), Source::Memory(device, pages))
             }
-            DeviceKind::Null => {
-                let device = NullDevice::new(size()?, Fill::Zeros);
-                (super::Device::info(&device), Source::Null(Fill::Zeros))
-            }
+            DeviceKind::Null => null(size()?, Fill::Zeros),
+            DeviceKind::NullWithoutData => null(size()?, Fill::Nothing),
         };
         let layers = config.layers.iter().map(Layer::new).collect();
         Ok(Self { name: config.name.clone(), info, size: shared_size(info), source, layers })
@@ -234,8 +239,7 @@ impl SharedDevice {
 
     /// A null device whose reads leave buffers as they are; for benchmarks inside the process, never for an export.
     pub fn null_without_data(size: u64) -> Self {
-        let info = super::Device::info(&NullDevice::new(size, Fill::Nothing));
-        let source = Source::Null(Fill::Nothing);
+        let (info, source) = null(size, Fill::Nothing);
         Self { name: "null".to_owned(), info, size: shared_size(info), source, layers: Vec::new() }
     }
 

@@ -47,6 +47,14 @@ pub(super) fn copy_between(from: &[Segment], to: &[Segment]) {
     }
 }
 
+/// Makes zeros of the pieces.
+pub(super) fn clear(pieces: &[Segment]) {
+    for piece in pieces {
+        // SAFETY: a segment that is read to is mapped and may be written.
+        unsafe { piece.as_ptr().write_bytes(0, piece.len()) };
+    }
+}
+
 /// As many zeros, at most [`MOST_ZEROS`]; only to be read.
 pub(super) fn zeros(len: usize) -> Segment {
     let bytes = &ZEROS[..len];

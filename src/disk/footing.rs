@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use crate::device::{ByteRange, Device, DeviceHandle, DeviceInfo, Extent, IoError};
+use crate::device::{Backend, ByteRange, Device, DeviceHandle, DeviceInfo, Extent, Fill, IoError};
 use crate::memory::Segment;
 use crate::volume::VolumeQueue;
 
@@ -26,6 +26,17 @@ impl Footing {
         match self {
             Self::Device(device) => device.info(),
             Self::Volume(volume) => volume.info(),
+        }
+    }
+
+    /// What reads give, if it has no data.
+    pub(super) fn fill(&self) -> Option<Fill> {
+        match self {
+            Self::Device(device) => match device.bare()? {
+                Backend::Null(null) => Some(null.fill()),
+                _ => None,
+            },
+            Self::Volume(_) => None,
         }
     }
 

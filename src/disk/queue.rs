@@ -14,13 +14,13 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::device::{ByteRange, Device, Extent, IoError, Zeroes, read_whole, write_whole};
+use crate::device::{ByteRange, Device, Extent, Fill, IoError, Zeroes, read_whole, write_whole};
 use crate::memory::{Buffer, LARGEST_BUFFER, Segment};
 use crate::reactor::profile::{Stage, during};
-use crate::reactor::{Flight, InFlight, Lending, Reactor, Ticks};
+use crate::reactor::{Flight, InFlight, Lending, Reactor, Ticks, yield_now};
 
 use super::Disk;
-use super::bytes::{MOST_ZEROS, copy, copy_between, total, zeros};
+use super::bytes::{MOST_ZEROS, clear, copy, copy_between, total, zeros};
 use super::cipher::Cipher;
 use super::footing::Footing;
 use super::gate::Seat;
@@ -74,6 +74,8 @@ pub struct DiskQueue {
     disk: Arc<Disk>,
     footing: Footing,
     cipher: Option<Cipher>,
+    /// What reads give, if there is no data to be moved: a plain disk on a null device.
+    void: Option<Fill>,
     seat: Seat,
     line: Line,
     /// The page in which blocks are put together that a write covers partly: see [`super::thin`].
@@ -95,11 +97,13 @@ impl DiskQueue {
     pub(super) fn new(reactor: &Reactor, disk: Arc<Disk>, footing: Footing, cipher: Option<Cipher>) -> Self {
         let seat = disk.gate.seat(reactor);
         let meter = disk.counters.meter(*reactor.clock());
+        let void = if cipher.is_none() { footing.fill() } else { None };
         Self {
             reactor: reactor.clone(),
             disk,
             footing,
             cipher,
+            void,
             seat,
             line: Line::default(),
             edge: Lending::new(Vec::new()),
@@ -217,6 +221,13 @@ impl DiskQueue {
         if wanted as u64 != range.len() || wanted > LARGEST_BUFFER || to.len() > MOST_PIECES {
             return Err(IoError::Misaligned);
         }
+        if let Some(fill) = self.void {
+            yield_now().await;
+            if fill == Fill::Zeros {
+                clear(to);
+            }
+            return Ok(());
+        }
         let version = self.footing.version();
         if let Some(memory) = self.footing.readable(range) {
             let after = self.line.turn(memory).await;
@@ -264,6 +275,10 @@ impl DiskQueue {
         let given = total(from);
         if given as u64 != range.len() || given > LARGEST_BUFFER {
             return Err(IoError::Misaligned);
+        }
+        if self.void.is_some() {
+            yield_now().await;
+            return Ok(None);
         }
         if let Some(memory) = self.footing.writable_start(range) {
             let after = self.line.turn(memory).await;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use strongroom::control::{CLOSE_LIMIT, Config, ConfigError, Storage, forbid_dumps};
+use strongroom::device::DeviceKind;
 use strongroom::disk::{Consumer, Disk};
 use strongroom::kms::audit::Actor;
 use strongroom::memory::HugePages;
@@ -79,7 +80,13 @@ pub(crate) fn release(disks: Vec<Arc<OpenDisk>>) {
 impl House {
     fn open(path: &Path) -> Result<Self, OpenError> {
         forbid_dumps().map_err(OpenError::Dumps)?;
-        let config = Config::load(path)?;
+        let mut config = Config::load(path)?;
+        for device in &mut config.devices {
+            if device.kind == DeviceKind::Null {
+                // What fio reads stays with fio, whose own engine of that name moves no data either.
+                device.kind = DeviceKind::NullWithoutData;
+            }
+        }
         let mut home = ReactorConfig { idle_us: ReactorConfig::default().idle_us, ..config.reactor.clone() };
         if config.pools.is_empty() {
             // It has nothing to do but to be there.

@@ -106,6 +106,12 @@ impl<D: Device> Layered<D> {
         Self { reactor: reactor.clone(), device, layers }
     }
 
+    /// The device, if no layer has to see the commands.
+    #[inline]
+    pub fn bare(&self) -> Option<&D> {
+        self.layers.is_empty().then_some(&self.device)
+    }
+
     /// Asks the layers from the top down; the first that does not pass decides.
     async fn ask(&self, kind: CommandKind, at: u64, len: u64) -> Result<Verdict, IoError> {
         super::check_range(&self.device.info(), at, len)?;
