@@ -59,7 +59,7 @@ impl Kind {
     }
 
     /// Checks what it needs and makes its files, which last as long as what is given back.
-    fn prepare(self, lab: &Lab) -> Result<Option<TempDir>> {
+    pub fn prepare(self, lab: &Lab) -> Result<Option<TempDir>> {
         match self {
             Self::Spdk | Self::Spdk512 | Self::SpdkPlain => spdk::script(lab).map(|_| None),
             Self::Ours | Self::Ours512 | Self::OursPlain => {
@@ -80,7 +80,7 @@ impl Kind {
     }
 
     /// Starts it and waits until its socket is there.
-    fn start(self, lab: &Lab, dir: Option<&Path>) -> Result<(Server, PathBuf)> {
+    pub fn start(self, lab: &Lab, dir: Option<&Path>) -> Result<(Server, PathBuf)> {
         let socket = lab.run_path(&format!("vhost-{self:?}")).join(format!("{EXPORT}.sock"));
         match self {
             Self::Spdk => return self.start_spdk(lab, "serve-vhost-crypto"),
@@ -151,7 +151,8 @@ fn serves(printed: &str) -> Option<(PathBuf, u32)> {
     Some((socket.into(), pid.parse().ok()?))
 }
 
-fn front_end(lab: &Lab, socket: &Path) -> Command {
+/// `strongroom bench` on a back end's socket.
+pub fn front_end(lab: &Lab, socket: &Path) -> Command {
     let mut command = Command::new(&lab.strongroom);
     command.arg("bench").arg(format!("vhost-user:{}", socket.display())).arg("--json");
     command.args(["--cores", &lab.client_core.to_string()]);

@@ -18,6 +18,8 @@ pub enum Subject {
     Nbd,
     /// The same over NVMe/TCP.
     Nvme,
+    /// The same over vhost-user.
+    VhostUser,
 }
 
 /// A row of the suite.
@@ -39,6 +41,7 @@ impl Row {
             Subject::Pool => "pool on memory, AES-256-XTS".to_owned(),
             Subject::Nbd => "NBD, memory, AES-256-XTS".to_owned(),
             Subject::Nvme => "NVMe/TCP, memory, AES-256-XTS".to_owned(),
+            Subject::VhostUser => "vhost-user, memory, AES-256-XTS".to_owned(),
         };
         format!("{subject}, {}", self.workload)
     }
@@ -106,8 +109,8 @@ pub fn rows() -> Vec<Row> {
         (Subject::Pool, write(32)),
     ];
     let served = |subject| [read(1), read(32), write(32), Workload::read_128k(32)].map(|load| (subject, load));
-    let all = bench.into_iter().chain(served(Subject::Nbd)).chain(served(Subject::Nvme));
-    all.map(|(subject, workload)| Row { subject, workload }).collect()
+    let served = [Subject::Nbd, Subject::Nvme, Subject::VhostUser].into_iter().flat_map(served);
+    bench.into_iter().chain(served).map(|(subject, workload)| Row { subject, workload }).collect()
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 //! Everything under test is started anew for each unit, and what runs in one process for each slice: what depends on where a process happens to
 //! lie in memory then differs from unit to unit, and is part of the noise that is seen.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::contender::bench::{self, Cipher, Device};
 use crate::contender::nbd::{self, EXPORT};
 use crate::contender::nvme::{self, Place};
+use crate::contender::vhost;
 use crate::failure::Result;
 use crate::nbd_client::Connection;
 use crate::nbd_load::{self, Loaded, Order, Until};
@@ -21,6 +23,9 @@ use super::side::{DISK_MIB, Side, Sides};
 
 /// The load that fills a disk.
 const FILL: Workload = Workload { rw: Rw::Write, block_kib: 128, depth: 8 };
+
+/// Several times as long as that takes.
+const FILL_TIME: Slice = Slice { seconds: 0.3, ramp_s: 0.0 };
 
 /// How long a slice is.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +44,8 @@ pub enum Session {
     Nbd { connection: Connection, _server: Server },
     /// A server, and where it listens. A client for each slice.
     Nvme { place: Place, _server: Server },
+    /// A back end and its socket. A front end for each slice.
+    VhostUser { socket: PathBuf, _server: Server },
 }
 
 impl Session {
@@ -58,10 +65,14 @@ impl Session {
             Subject::Nvme => {
                 nvme::Kind::Ours.prepare(&side.lab)?;
                 let (server, place) = nvme::Kind::Ours.start(&side.lab)?;
-                // Several times as long as it takes.
-                let slice = Slice { seconds: 0.3, ramp_s: 0.0 };
-                run_bench(&mut place.bench(sides.client()), FILL, slice)?;
+                run_bench(&mut place.bench(sides.client()), FILL, FILL_TIME)?;
                 Ok(Self::Nvme { place, _server: server })
+            }
+            Subject::VhostUser => {
+                vhost::Kind::Ours.prepare(&side.lab)?;
+                let (server, socket) = vhost::Kind::Ours.start(&side.lab, None)?;
+                run_bench(&mut vhost::front_end(sides.client(), &socket), FILL, FILL_TIME)?;
+                Ok(Self::VhostUser { socket, _server: server })
             }
         }
     }
@@ -77,6 +88,9 @@ impl Session {
                 Ok(Sample { note: Some(format!("client waits {vain_looks_percent:.0} %")), ..sample })
             }
             (Self::Nvme { place, .. }, _) => run_bench(&mut place.bench(sides.client()), row.workload, slice),
+            (Self::VhostUser { socket, .. }, _) => {
+                run_bench(&mut vhost::front_end(sides.client(), socket), row.workload, slice)
+            }
             (Self::Process, Subject::Bench(device, cipher)) => {
                 run_bench(&mut own_disk(side, device, cipher), row.workload, slice)
             }
