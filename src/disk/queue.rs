@@ -320,8 +320,13 @@ impl DiskQueue {
 
     /// Writes `from`, in any number of pieces, to the range.
     pub async fn write(&self, range: ByteRange, from: &[Segment]) -> Result<(), IoError> {
-        let staged = self.stage(range, from).await?;
-        self.commit(staged).await
+        let command = self.begin();
+        let done = match self.take_over(range, from).await {
+            Ok(None) => Ok(()),
+            Ok(unwritten) => self.write_down(unwritten).await,
+            Err(e) => Err(e),
+        };
+        self.end(command, CommandKind::Write, range.len(), done)
     }
 
     /// Makes everything that was answered before durable.
