@@ -1,7 +1,7 @@
 //! A queue of a guest's disk on its reactor: slot tasks take requests from the ring, and a poller wakes them and tells the guest what is done.
 //!
 //! The ring lies in the guest's memory, so nobody says when a request comes while the reactor is awake: the poller looks once a turn and wakes one
-//! slot, which wakes the next if there is more. Before the reactor sleeps, the guest is asked to kick. What is done is told to the guest
+//! slot, which wakes the next if more was noticed. Nobody else looks: the driver's core would have to give away the line that it writes. Before the reactor sleeps, the guest is asked to kick. What is done is told to the guest
 //! once a turn, if it wants to be told.
 //!
 //! What always holds: memory that the front end takes back is not touched once that was answered (requests at work are waited for first);
@@ -150,7 +150,12 @@ impl Queue {
 
     fn take_now(&self, chain: &mut Chain) -> bool {
         let _receive = stage(Stage::Receive);
-        let next = self.ring.borrow_mut().next(chain);
+        let mut ring = self.ring.borrow_mut();
+        if !ring.has_noticed() {
+            return false;
+        }
+        let next = ring.next(chain);
+        drop(ring);
         match next {
             Ok(true) => {
                 self.busy.set(self.busy.get() + 1);
@@ -164,10 +169,22 @@ impl Queue {
         }
     }
 
+    /// Notices what is new in the ring, if there is a slot for it.
+    #[inline]
+    fn look(&self) {
+        if !self.may_take() || self.idle.borrow().is_empty() {
+            return;
+        }
+        let looked = self.ring.borrow_mut().look();
+        if let Err(e) = looked {
+            self.give_up(&e);
+        }
+    }
+
     /// Wakes a slot that waits, if there is something for it; whether that is so.
     #[inline]
     fn wake_next(&self) -> bool {
-        if !self.may_take() || self.idle.borrow().is_empty() || !self.ring.borrow_mut().has_next() {
+        if !self.may_take() || self.idle.borrow().is_empty() || !self.ring.borrow().has_noticed() {
             return false;
         }
         let waiting = self.idle.borrow_mut().pop();
@@ -267,11 +284,12 @@ impl Queue {
 impl Poller for Queue {
     #[inline]
     fn poll(&self) -> usize {
+        self.look();
         self.tell() + usize::from(self.wake_next())
     }
 
     fn fall_asleep(&self) -> bool {
-        // Slots that become free look at the ring themselves.
+        // The poller looks again when a slot has become free.
         if !self.may_take() || self.ended.get() || self.idle.borrow().is_empty() {
             return true;
         }

@@ -121,7 +121,8 @@ impl Chain {
 
     /// Takes the request's header off what is to be read, and the status off what is to be written. False if there are not so many bytes: then
     /// only the status can be set, if at least that is there.
-    pub fn read_header(&mut self, header: &mut [u8]) -> bool {
+    #[inline]
+    pub fn read_header<const N: usize>(&mut self, header: &mut [u8; N]) -> bool {
         self.status = self.writable.take_last_byte();
         self.status.is_some() && self.readable.take(header)
     }
@@ -235,6 +236,7 @@ impl Side {
         true
     }
 
+    #[inline]
     fn take_last_byte(&mut self) -> Option<Segment> {
         let last = self.segments.last_mut()?;
         let byte = last.part(last.len() - 1, 1);
@@ -247,11 +249,24 @@ impl Side {
     }
 
     /// Takes as many bytes off the beginning as `to` has.
-    fn take(&mut self, to: &mut [u8]) -> bool {
-        if self.len < to.len() {
+    #[inline]
+    fn take<const N: usize>(&mut self, to: &mut [u8; N]) -> bool {
+        if self.len < N {
             return false;
         }
-        let mut to = to;
+        // As drivers do it: a piece of its own. The copy is a load and a store then.
+        if self.segments[self.first].len() == N {
+            // SAFETY: mapped as in `set_status`; bytes have no alignment.
+            *to = unsafe { self.segments[self.first].as_ptr().cast::<[u8; N]>().read_unaligned() };
+            self.first += 1;
+            self.len -= N;
+            return true;
+        }
+        self.take_pieces(to);
+        true
+    }
+
+    fn take_pieces(&mut self, mut to: &mut [u8]) {
         while !to.is_empty() {
             let segment = &mut self.segments[self.first];
             let len = segment.len().min(to.len());
@@ -265,6 +280,5 @@ impl Side {
             self.len -= len;
             to = later;
         }
-        true
     }
 }

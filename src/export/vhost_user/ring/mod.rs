@@ -213,6 +213,18 @@ impl Ring {
         on_kind!(self, ring => ring.has_next())
     }
 
+    /// Notices what the driver has offered; whether [`Ring::next`] would find something.
+    #[inline]
+    pub fn look(&mut self) -> Result<bool, RingError> {
+        on_kind!(mut self, ring => ring.look())
+    }
+
+    /// Whether there is something that was noticed and not taken, without another look at the driver's side.
+    #[inline]
+    pub fn has_noticed(&self) -> bool {
+        on_kind!(self, ring => ring.has_noticed())
+    }
+
     /// Takes the next request; false if there is none. First come those that were at work when this process ended before, in their order.
     #[inline]
     pub fn next(&mut self, chain: &mut Chain) -> Result<bool, RingError> {

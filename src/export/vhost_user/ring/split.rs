@@ -14,6 +14,8 @@ const INDEX: usize = 2;
 const ENTRIES: usize = 4;
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`, `VIRTQ_USED_F_NO_NOTIFY`.
 const SUPPRESSED: u16 = 1;
+/// The most entries that are noticed at once.
+const NOTICED: usize = 64;
 /// Bytes of an entry of the device's ring: the descriptor and what was written (2.7.8).
 const USED_BYTES: usize = 8;
 
@@ -24,8 +26,12 @@ pub(super) struct SplitRing {
     areas: Areas,
     /// The next entry of the driver's ring that is taken.
     next: u16,
-    /// The driver's index when it was last looked at.
-    offered: u16,
+    /// Behind the last entry that was noticed.
+    noticed: u16,
+    /// The entries that were noticed when the ring was last looked at, which end at `noticed`: the driver writes behind them on the same line
+    /// of memory, so that each look at it waits for the driver's core.
+    heads: [u16; NOTICED],
+    first: u16,
     /// The device's index.
     used: u16,
     /// The device's index when it was last asked whether to signal.
@@ -77,7 +83,9 @@ impl SplitRing {
             features,
             areas,
             next,
-            offered: next,
+            noticed: next,
+            heads: [0; NOTICED],
+            first: next,
             used,
             told: used,
             owes_signal: true,
@@ -104,7 +112,39 @@ impl SplitRing {
 
     #[inline]
     pub(super) fn has_next(&self) -> bool {
-        self.offered != self.next || self.again.len() > 0 || self.index_of_driver() != self.next
+        self.has_noticed() || self.index_of_driver() != self.next
+    }
+
+    #[inline]
+    pub(super) fn has_noticed(&self) -> bool {
+        self.noticed != self.next || self.again.len() > 0
+    }
+
+    #[inline]
+    pub(super) fn look(&mut self) -> Result<bool, RingError> {
+        if self.has_noticed() {
+            return Ok(true);
+        }
+        let offered = self.index_of_driver();
+        if offered == self.next {
+            return Ok(false);
+        }
+        if self.memory.is_broken() {
+            return Err(RingError::MemoryGone);
+        }
+        // Requests are new or at work, and both together no more than there are entries. An index that goes back is one that jumps far ahead.
+        let (new, at_work) = (offered.wrapping_sub(self.next), self.next.wrapping_sub(self.used));
+        if u32::from(new) + u32::from(at_work) > u32::from(self.size()) {
+            return Err(RingError::Index(new));
+        }
+        let new = new.min(NOTICED as u16);
+        self.first = self.next;
+        for number in 0..new {
+            let place = ENTRIES + 2 * usize::from(self.next.wrapping_add(number) % self.size());
+            self.heads[usize::from(number)] = u16::from_le(self.areas.driver.word16(place).load(Ordering::Relaxed));
+        }
+        self.noticed = self.next.wrapping_add(new);
+        Ok(true)
     }
 
     #[inline]
@@ -116,19 +156,10 @@ impl SplitRing {
             let head = self.again.next().expect("there is one");
             return self.fill(chain, head).map(|()| true);
         }
-        if self.offered == self.next {
-            self.offered = self.index_of_driver();
-            // Requests are new or at work, and both together no more than there are entries. An index that goes back is one that jumps far ahead.
-            let (new, at_work) = (self.offered.wrapping_sub(self.next), self.next.wrapping_sub(self.used));
-            if u32::from(new) + u32::from(at_work) > u32::from(self.size()) {
-                return Err(RingError::Index(new));
-            }
-            if self.offered == self.next {
-                return Ok(false);
-            }
+        if !self.look()? {
+            return Ok(false);
         }
-        let place = ENTRIES + 2 * usize::from(self.next % self.size());
-        let head = u16::from_le(self.areas.driver.word16(place).load(Ordering::Relaxed));
+        let head = self.heads[usize::from(self.next.wrapping_sub(self.first))];
         if head >= self.size() {
             return Err(RingError::Descriptor(head));
         }
@@ -141,15 +172,12 @@ impl SplitRing {
         Ok(true)
     }
 
-    /// Has memory of the next requests fetched that the driver has offered.
+    /// Has memory of the next requests fetched that were noticed.
     #[inline]
     fn look_ahead(&self) {
-        let offered = self.offered.wrapping_sub(self.next);
-        let head = |behind: u16| {
-            let place = ENTRIES + 2 * usize::from(self.next.wrapping_add(behind) % self.size());
-            let head = u16::from_le(self.areas.driver.word16(place).load(Ordering::Relaxed));
-            (behind < offered && head < self.size()).then_some(usize::from(head))
-        };
+        let (taken, noticed) = (self.next.wrapping_sub(self.first), self.noticed.wrapping_sub(self.first));
+        let heads = &self.heads[usize::from(taken)..usize::from(noticed)];
+        let head = |behind: usize| heads.get(behind).filter(|&&head| head < self.size()).map(|&head| usize::from(head));
         let descriptor = |head| {
             let (address, rest) = self.areas.descriptors.descriptor(head);
             Descriptor::split(address, rest)

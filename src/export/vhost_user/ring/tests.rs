@@ -82,6 +82,29 @@ fn requests_go_round_in_any_order() {
 }
 
 #[test]
+fn what_is_noticed_is_taken_in_order_before_the_ring_is_looked_at_again() {
+    for packed in [false, true] {
+        let mut driver = Driver::new(128, features(packed));
+        let mut ring = driver.ring(None);
+        assert!(!ring.has_noticed() && ring.look() == Ok(false));
+        for number in 0..100u8 {
+            driver.put(DATA + 16 * u64::from(number), &[number; 16]);
+            driver.offer(&[(GUEST + DATA + 16 * u64::from(number), 16, false)], None);
+        }
+        // A split ring's index says how many there are; in a packed ring each request is looked at.
+        assert_eq!(ring.has_noticed(), packed);
+        assert!(ring.look() == Ok(true) && ring.has_noticed());
+        for number in 0..100u8 {
+            let (chain, data) = take(&mut ring).expect("it was offered");
+            assert_eq!(data, [number; 16]);
+            ring.complete(chain.head(), 0);
+            driver.answer(|_| 1).expect("an answer");
+        }
+        assert!(!ring.has_noticed() && ring.look() == Ok(false));
+    }
+}
+
+#[test]
 fn signals_and_kicks_are_sent_if_they_are_wanted() {
     for packed in [false, true] {
         let mut driver = Driver::new(8, features(packed));
