@@ -138,11 +138,12 @@ fn start(config: &VhostUserConfig) -> Result<Started, VhostUserError> {
     if config.iodepth == 0 || config.queues == 0 {
         return wrong("at least one queue and --iodepth 1 are needed".to_owned());
     }
-    use feature::{BLK_SIZE, INDIRECT_DESC, MQ, RING_PACKED, RO, SEG_MAX, SIZE_MAX, VERSION_1};
+    use feature::{BLK_SIZE, FLUSH, INDIRECT_DESC, MQ, RING_PACKED, RO, SEG_MAX, SIZE_MAX, VERSION_1};
     let ring = if config.ring == RingKind::Packed { RING_PACKED } else { 0 };
     let indirect = if config.indirect { INDIRECT_DESC } else { 0 };
-    let mut front_end =
-        FrontEnd::connect(&config.socket, VERSION_1 | BLK_SIZE | SEG_MAX | SIZE_MAX | MQ | RO | ring | indirect)?;
+    // A driver that knows no flush has each write made durable by itself (section 5.2.6.2), which is not what Linux asks for.
+    let wanted = VERSION_1 | BLK_SIZE | SEG_MAX | SIZE_MAX | MQ | RO | FLUSH | ring | indirect;
+    let mut front_end = FrontEnd::connect(&config.socket, wanted)?;
     if config.ring == RingKind::Packed && !front_end.has(RING_PACKED) {
         return wrong("the device has no packed rings; leave --ring packed out".to_owned());
     }
