@@ -1,11 +1,11 @@
 //! A disk as one reactor serves it: commands in plain text above, cipher text below.
 //!
 //! **Read**: the device reads into the caller's buffer and the sectors are decrypted where they are, or from there into memory of somebody else, such
-//! as a guest ([`DiskQueue::read_to`]). **Write**: the sectors are encrypted from
-//! where they arrived into a buffer of the reactor, which the device then writes; the source is never changed, and is not needed any
-//! more once the write is [`Staged`]. A device that is memory has no buffer in between: encryption is the only copy. Such a command first asks the
-//! processor for its lines and lets the other ready commands do the same, so their memory is fetched together. What is different on a volume is
-//! in [`super::thin`].
+//! as a guest ([`DiskQueue::read_to`]). **Write**: the sectors are encrypted from where they arrived into a buffer of the reactor, which the device
+//! then writes; the source is never changed, and is not needed any more once the write is [`Staged`].
+//!
+//! A device that is memory has no buffer in between: encryption is the only copy. Such a command first asks the processor for its lines and lets the
+//! other ready commands do the same, so their memory is fetched together. What is different on a volume is in [`super::thin`].
 //!
 //! Whatever changes the device passes the disk's gate ([`super::gate`]) first: compare and write may have a range to itself.
 

@@ -55,7 +55,8 @@ pub struct VhostUserServer {
 }
 
 impl VhostUserServer {
-    /// Makes the folder of the sockets, free of what a killed server has left there, and the reactors ready. There are no sockets yet: [`VhostUserServer::add`] brings them.
+    /// Makes the folder of the sockets, free of what a killed server has left there, and the reactors ready. There are no sockets yet:
+    /// [`VhostUserServer::add`] brings them.
     pub fn start(config: &VhostUserConfig, reactors: &[Remote]) -> Result<Self, VhostUserError> {
         if reactors.is_empty() {
             return Err(VhostUserError::Config("there are no reactors to serve on".to_owned()));
