@@ -8,6 +8,7 @@
 mod common;
 mod operator;
 mod scanner;
+mod vhost;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -19,10 +20,13 @@ use common::nvme_client::{Digests, Host, NEW_CONTROLLER, Wish, blocks};
 use operator::Target;
 use scanner::{Needles, in_core_dump, in_files, in_process, may_look_into_processes};
 use serde_json::json;
+use strongroom::bench::vhost_user::RingKind;
 use strongroom::kms::embedded::EmbeddedConfig;
 use strongroom::kms::{WrappedKey, derive_xts_key};
 use strongroom::reactor::allowed_cpus;
 use tempfile::TempDir;
+use vhost::guest::Guest;
+use vhost::ring::Piece;
 
 const SUBSYSTEM: &str = "nqn.2026-11.io.strongroom:acme";
 const HOST: &str = "nqn.2014-08.org.nvmexpress:uuid:web1";
@@ -30,6 +34,7 @@ const HOST: &str = "nqn.2014-08.org.nvmexpress:uuid:web1";
 const WRITE: u8 = 1;
 const READ: u8 = 2;
 const BLOCK: usize = 4096;
+const VHOST_USER: &str = "[vhost_user]\ndirectory = 'v'\n";
 
 /// Said to a child that only holds what it is told: see [`a_child_that_holds_what_it_is_told`].
 const HOLD: &str = "STRONGROOM_TEST_HOLD";
@@ -106,7 +111,7 @@ fn the_scanner_finds_what_lies_in_files_across_its_pieces() {
     assert_eq!(in_files(&needles, &[folder.path()]).kinds(), needles.count());
 }
 
-/// A target on two reactors, if the machine has as many cores, with an encrypted disk that a host sees.
+/// A target on two reactors, if the machine has as many cores, with an encrypted disk that a host sees over NVMe/TCP and as a virtual machine.
 struct Scene {
     target: Target,
     address: SocketAddr,
@@ -131,7 +136,7 @@ impl Scene {
              [[account]]\nname = 'acme'\n[[host]]\nname = 'web1'\naccount = 'acme'\nnqn = '{HOST}'\n\
              [[device]]\nname = 'file0'\nkind = 'file'\npath = 'vol0.img'\nsize = '16M'\ncreate = true\n\
              [[disk]]\nname = 'vol0'\ndevice = 'file0'\nencryption = {{ key_file = '{}' }}\naccount = 'acme'\n\
-             attached_to = ['web1']\nnsid = 1\n[nvme_tcp]\nlisten = ['127.0.0.1:0']\nstate_dir = 'state'\n",
+             attached_to = ['web1']\nnsid = 1\n[nvme_tcp]\nlisten = ['127.0.0.1:0']\nstate_dir = 'state'\n{VHOST_USER}",
             key_file.display()
         );
         let target = Target::start_command(dir, &config, prepare);
@@ -173,6 +178,22 @@ impl Scene {
             assert!(back.status.is_success(), "read: {}", back.status);
             assert!(back.data.starts_with(&data), "read other bytes than were written");
         }
+        self.work_as_a_guest(&data);
+    }
+
+    /// The cipher works in the guest's memory; a block that lies there in odd pieces goes through buffers of the target's.
+    fn work_as_a_guest(&self, data: &[u8]) {
+        let mut guest = Guest::connect(&self.target.socket().with_file_name("v/web1/vol0.sock"), RingKind::Split);
+        for sector in [3000, 3001] {
+            guest.write(sector * 8, data);
+            assert!(guest.read(sector * 8, data.len()) == data, "read other bytes than were written");
+        }
+        for kind in [vhost::guest::OUT, vhost::guest::IN] {
+            let [header, whole, status] = guest.chain(kind, 3000 * 8, BLOCK).try_into().expect("three pieces");
+            let first = Piece { len: 1000, ..whole };
+            let rest = Piece { guest: whole.guest + 1000, len: whole.len - 1000, ..whole };
+            assert_eq!(guest.run(&[header, first, rest, status]).0, vhost::guest::OK);
+        }
     }
 
     /// What has to be gone when the disk is closed, and when the target has ended.
@@ -198,7 +219,7 @@ fn kms_site(passphrase: &Path) -> String {
          [[device]]\nname = 'f'\nkind = 'file'\npath = 'pool'\nsize = '64M'\ncreate = true\n\
          [[pool]]\nname = 'p'\ndevice = 'f'\ncreate = true\n\
          [kms.embedded]\npath = 'keys.store'\ncreate = true\nunlock = {{ passphrase = 'file:{}' }}\n\
-         [nvme_tcp]\nlisten = ['127.0.0.1:0']\nstate_dir = 'state'\n",
+         [nvme_tcp]\nlisten = ['127.0.0.1:0']\nstate_dir = 'state'\n{VHOST_USER}",
         passphrase.display()
     )
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::agent::{Agent, Answer, Running};
+use super::qmp::Monitor;
 
 pub const QEMU: &str = "qemu-system-x86_64";
 
@@ -34,6 +35,9 @@ impl Host {
     }
 }
 
+/// Where a guest with disks over vhost-user has room for one more, which it gets while it runs.
+pub const FREE_SLOT: &str = "free";
+
 /// A disk that QEMU gives a guest over vhost-user.
 pub struct VhostUser {
     /// Where it is.
@@ -57,8 +61,9 @@ impl Guest {
         let words = File::create(folder.path().join("qemu")).expect("a file");
         let mut process = Command::new(QEMU)
             .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-nodefaults", "-no-user-config"])
-            .args(["-smp", &cpus.to_string(), "-m", &MEMORY_MIB.to_string(), "-display", "none"])
+            .args(["-smp", &cpus.to_string(), "-display", "none"])
             .args(hardware(disks))
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", folder.path().join("qmp").display())])
             .args(["-serial", &format!("file:{}", folder.path().join("console").display())])
             .args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"])
             .args(["-device", "virtserialport,chardev=agent,name=agent"])
@@ -107,6 +112,11 @@ impl Guest {
             std::thread::sleep(Duration::from_millis(20));
         };
         assert!(status.success(), "{}: QEMU ended with {status}", self.host.name);
+    }
+
+    /// Its machine's monitor, which serves one at a time.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::connect(&self.folder.path().join("qmp"))
     }
 
     /// Runs a script that has to succeed, and gives what it printed.
@@ -187,13 +197,17 @@ impl Answer {
     }
 }
 
-/// The machine, and its disks over vhost-user: these need memory that the target shares.
+/// The machine, and its disks over vhost-user: these need memory that the target shares. Such a machine can get more of both.
 fn hardware(disks: &[VhostUser]) -> Vec<String> {
+    let memory = format!("{MEMORY_MIB}M");
     if disks.is_empty() {
-        return ["-machine", "q35", "-no-reboot"].map(str::to_owned).to_vec();
+        return ["-machine", "q35", "-m", &memory, "-no-reboot"].map(str::to_owned).to_vec();
     }
-    let memory = format!("memory-backend-memfd,id=mem,size={MEMORY_MIB}M,share=on");
-    let mut all = ["-machine", "q35,memory-backend=mem", "-object", &memory].map(str::to_owned).to_vec();
+    let slots = format!("{memory},slots=2,maxmem={}M", 2 * MEMORY_MIB);
+    let shared = format!("memory-backend-memfd,id=mem,size={memory},share=on");
+    let slot = format!("pcie-root-port,id={FREE_SLOT},chassis=1");
+    let machine = ["-machine", "q35,memory-backend=mem", "-m", &slots, "-object", &shared, "-device", &slot];
+    let mut all = machine.map(str::to_owned).to_vec();
     for (n, VhostUser { socket, options }) in disks.iter().enumerate() {
         let socket = socket.display();
         all.extend(["-chardev".to_owned(), format!("socket,id=disk{n},path={socket},reconnect=1")]);

@@ -1,7 +1,8 @@
 //! Linux guests for tests with the kernel's own initiator: built from Debian packages, run by QEMU without KVM, driven over a serial port.
 //!
 //! `build` makes kernel and root file system, `init` is the guest's first process and answers commands ([`agent`]), [`machine`] runs
-//! QEMU, [`initiator`] is what the guest is for. A guest reaches the loopback of this machine at [`HOST`] (QEMU's user network: no root, no bridge).
+//! QEMU, [`qmp`] changes the machine while it runs, [`initiator`] is what the guest is for. A guest reaches the loopback of this machine at
+//! [`HOST`] (QEMU's user network: no root, no bridge).
 //!
 //! Guests are slow to boot and slow to compute: one guest serves many checks, and tests of one binary take turns (an [`Image`] is
 //! given to one at a time). Where QEMU or the packages cannot be had, [`Image::take`] says so on stderr and gives nothing.
@@ -11,13 +12,15 @@ pub mod agent;
 mod disk;
 mod initiator;
 mod machine;
+mod qmp;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use initiator::Portal;
-pub use machine::{Guest, Host, VhostUser};
+pub use machine::{FREE_SLOT, Guest, Host, VhostUser};
+pub use qmp::Monitor;
 
 /// Where a guest finds the loopback of this machine.
 pub const HOST: &str = "10.0.2.2";
