@@ -3,6 +3,8 @@
 //! is in another's. The sockets go when the instance stops and come back when it starts, and when the target does.
 
 mod cloud;
+#[path = "cloud/files.rs"]
+mod files;
 mod guest;
 mod keeper;
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -18,7 +20,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cloud::{GIB, ZONE, files, shown, text, write_file};
+use cloud::{GIB, ZONE, shown, text};
+use files::{files, write_file};
 use guest::{Guest, Host, Image, VhostUser};
 use keeper::json_of;
 use operator::{PATIENCE, Target};
@@ -35,7 +38,7 @@ const SYSTEM: u64 = 40 * GIB;
 
 /// A cloud whose instances have sockets in a folder. Its path is short, wherever the tests are built: there is little room for that of a socket.
 fn site(sockets: &TempDir, more: &str) -> String {
-    cloud::site(&format!("[vhost_user]\ndirectory = '{}'\n{more}", sockets.path().display()))
+    cloud::site(&format!("[vhost_user]\ndirectory = '{}'\n{more}", sockets.path().display()), "")
 }
 
 fn new_instance(sdk: &mut Sdk, by: Generation) -> String {

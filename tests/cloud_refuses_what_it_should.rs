@@ -1,6 +1,7 @@
 //! Over HTTP, by both generations of the cloud's official SDKs and by requests that a test signs itself: who has not signed rightly, asks too much or asks
 //! for what is another's is refused, the rules of encryption hold with the codes that applications know, and an account is billed for what it asked.
 
+mod cloud;
 mod keeper;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "common/nbd_client.rs"]
@@ -8,6 +9,7 @@ mod nbd_client;
 mod operator;
 mod sdk;
 
+use cloud::{REGION, ZONE, shown, text};
 use keeper::{json_of, write_secret};
 use operator::{Target, command};
 use sdk::Generation::{Classic, Current};
@@ -16,23 +18,12 @@ use sdk::{GENERATIONS, Generation, Raised, Sdk};
 use serde_json::{Value, json};
 use strongroom::time::Time;
 
-const REGION: &str = "cn-test";
-const ZONE: &str = "cn-test-a";
 const ACME: (&str, &str) = ("acme", "AKACME");
 const UMBRELLA: (&str, &str) = ("umbrella", "AKUMBRELLA");
 const SECRET: &str = "a secret of access keys";
 
 fn site(api: &str) -> String {
-    format!(
-        "region = '{REGION}'\n[reactor]\nmemory_mib = 64\nhugepages = 'never'\n[control]\nsocket = 'c'\n\
-         [[device]]\nname = 'f'\nkind = 'file'\npath = 'pool'\nsize = '512M'\ncreate = true\n\
-         [[pool]]\nname = 'p'\ndevice = 'f'\ncreate = true\n\
-         [kms]\naudit_log = 'audit.log'\n\
-         [kms.embedded]\npath = 'keys.store'\ncreate = true\nunlock = {{ passphrase = 'file:passphrase' }}\n\
-         [nvme_tcp]\nlisten = ['127.0.0.1:0']\n\
-         [cloud]\nstate_dir = 'cloud'\n[cloud.api]\nlisten = ['127.0.0.1:0']\n{api}\
-         [[cloud.zone]]\nname = '{ZONE}'\npool = 'p'\n"
-    )
+    cloud::site("[nvme_tcp]\nlisten = ['127.0.0.1:0']", api)
 }
 
 /// A target with the API and both accounts.
@@ -48,17 +39,8 @@ fn target(api: &str) -> Target {
     target
 }
 
-fn address(target: &Target) -> String {
-    let found = target.report.split_once("cloud API listens on http://").expect("it listens").1;
-    found.lines().next().expect("a line").trim().to_owned()
-}
-
 fn sdk_as(target: &Target, key: &str, secret: &str) -> Option<Sdk> {
-    Sdk::start(&address(target), REGION, key, secret)
-}
-
-fn text(answer: &Value, name: &str) -> String {
-    answer[name].as_str().unwrap_or_else(|| panic!("no {name} in {answer}")).to_owned()
+    Sdk::start(cloud::address(target), REGION, key, secret)
 }
 
 #[track_caller]
@@ -94,11 +76,6 @@ fn snapshot(sdk: &mut Sdk, by: Generation, disk: &str, instance: &str) -> String
     text(&made, "SnapshotId")
 }
 
-fn shown(sdk: &mut Sdk, by: Generation, disk: &str) -> Value {
-    let answer = sdk.ecs(by, "DescribeDisks", json!({"DiskIds": json!([disk]).to_string()})).expect("shown");
-    answer["Disks"]["Disk"][0].clone()
-}
-
 #[test]
 fn who_does_not_sign_rightly_is_refused() {
     let target = target("");
@@ -126,9 +103,9 @@ fn who_does_not_sign_rightly_is_refused() {
 #[test]
 fn a_request_counts_once_and_as_it_was_signed() {
     let target = target("");
-    let at = address(&target);
+    let at = cloud::address(&target);
     let code = |query: &str| {
-        let (status, body) = get(&at, query);
+        let (status, body) = get(at, query);
         let answer: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}"));
         (status, answer["Code"].as_str().unwrap_or_default().to_owned())
     };
@@ -146,7 +123,7 @@ fn a_request_counts_once_and_as_it_was_signed() {
 
     // A target that was killed has not forgotten what it has seen.
     let target = Target::start_with(target.kill(), &site(""));
-    let (status, body) = get(&address(&target), &query);
+    let (status, body) = get(cloud::address(&target), &query);
     assert!(status == 400 && body.contains("SignatureNonceUsed"), "{body}");
     let list = target.done(&["disk", "list", "--account", ACME.0]);
     assert_eq!(list.matches("d-").count(), 1, "{list}");
@@ -156,7 +133,7 @@ fn a_request_counts_once_and_as_it_was_signed() {
 #[test]
 fn ecs_answers_xml_unless_asked_for_json() {
     let target = target("");
-    let ask = |given: &[(&str, &str)]| get(&address(&target), &Signing::now(ACME.1, SECRET).query(given));
+    let ask = |given: &[(&str, &str)]| get(cloud::address(&target), &Signing::now(ACME.1, SECRET).query(given));
     let (status, body) = ask(&[("Action", "DescribeDisks")]);
     assert!(status == 200 && body.starts_with("<?xml") && body.contains("<DescribeDisksResponse>"), "{body}");
     assert!(body.contains("<TotalCount>0</TotalCount>") && body.contains("<RequestId>"), "{body}");
@@ -322,7 +299,7 @@ fn the_rules_of_encryption_hold() {
             [(&encrypted, ("Encrypted", "false")), (&plain, ("Encrypted", "true")), (&encrypted, ("KMSKeyId", "any"))]
         {
             let given = [("Action", "ModifyDiskAttribute"), ("DiskId", disk), ("DiskName", "still"), more];
-            let (status, body) = get(&address(&target), &Signing::now(ACME.1, SECRET).query(&given));
+            let (status, body) = get(cloud::address(&target), &Signing::now(ACME.1, SECRET).query(&given));
             assert_eq!(status, 200, "{body}");
         }
         assert_eq!(shown(sdk, by, &plain)["Encrypted"], false);

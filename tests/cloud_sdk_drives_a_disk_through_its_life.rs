@@ -3,6 +3,8 @@
 //! the guest writes can be read in the pool's file.
 
 mod cloud;
+#[path = "cloud/files.rs"]
+mod files;
 mod guest;
 mod keeper;
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -11,7 +13,8 @@ mod nbd_client;
 mod operator;
 mod sdk;
 
-use cloud::{GIB, ZONE, files, reported, shown, text, write_file};
+use cloud::{GIB, ZONE, reported, shown, text};
+use files::{files, write_file};
 use guest::{Guest, Host, Image, Portal};
 use keeper::{audit, json_of};
 use operator::Target;
@@ -23,7 +26,7 @@ const NOBODY: Host = Host { name: "vm", id: "6f0c1d5e-0b7a-4c7e-9a59-3d1f5a0b000
 
 /// At a port that is free, or the one that the target had before.
 fn site(address: &str) -> String {
-    cloud::site(&format!("[nvme_tcp]\nlisten = ['{address}']"))
+    cloud::site(&format!("[nvme_tcp]\nlisten = ['{address}']"), "")
 }
 
 fn portal(target: &Target) -> Portal {

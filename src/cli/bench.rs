@@ -230,7 +230,7 @@ fn ad_hoc_disk(args: &BenchArgs) -> Result<Arc<Disk>, Failure> {
         })
     };
     let device = match (args.device.as_str(), args.device.strip_prefix("file:")) {
-        ("null", _) => SharedDevice::null_without_data(args.size.0),
+        ("null", _) => device(DeviceKind::NullWithoutData, None, Some(args.size))?,
         ("memory", _) => device(DeviceKind::Memory, None, Some(args.size))?,
         (_, Some(path)) => device(DeviceKind::File, Some(path.into()), None)?,
         (other, None) => return Err(format!("--device {other} is unknown; write null, memory or file:PATH").into()),

@@ -237,12 +237,6 @@ impl SharedDevice {
         Ok(Self { name: config.name.clone(), info, size: shared_size(info), source, layers })
     }
 
-    /// A null device whose reads leave buffers as they are; for benchmarks inside the process, never for an export.
-    pub fn null_without_data(size: u64) -> Self {
-        let (info, source) = null(size, Fill::Nothing);
-        Self { name: "null".to_owned(), info, size: shared_size(info), source, layers: Vec::new() }
-    }
-
     /// A simulated device, which the caller keeps a hand on.
     #[cfg(feature = "simulation")]
     pub fn simulated(name: &str, device: SimulatedDevice) -> Self {

@@ -1,5 +1,5 @@
-//! A cloud as the tests with its official SDK and with guests have it: a target with a zone and a key store, an account that signs its requests, and
-//! files of known words on its disks, which nobody may find below.
+//! A cloud as the tests with its official SDKs have it: a target with a zone and a key store, and an account that signs its requests. What guests do
+//! with its disks is in `files.rs`.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::Path;
@@ -7,7 +7,6 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::guest::Guest;
 use crate::keeper::{self, write_secret};
 use crate::operator::Target;
 use crate::sdk::{Generation, Sdk};
@@ -17,13 +16,13 @@ pub const GIB: u64 = 1 << 30;
 /// What guests write, and nobody may find below.
 pub const MARKER: &str = "what only the guest may read";
 
-const REGION: &str = "cn-test";
+pub const REGION: &str = "cn-test";
 const ACCOUNT: &str = "acme";
 const KEY: &str = "AKLIFE";
 const SECRET: &str = "a secret of the access key";
 
-/// A cloud on a pool; `exports` says how hosts reach its disks.
-pub fn site(exports: &str) -> String {
+/// A cloud on a pool; `exports` says how hosts reach its disks, `api` more of how it is asked.
+pub fn site(exports: &str, api: &str) -> String {
     format!(
         "region = '{REGION}'\n[reactor]\nmemory_mib = 64\nhugepages = 'never'\n[control]\nsocket = 'c'\n\
          [[device]]\nname = 'f'\nkind = 'file'\npath = 'pool'\nsize = '512M'\ncreate = true\n\
@@ -31,7 +30,7 @@ pub fn site(exports: &str) -> String {
          [kms]\naudit_log = 'audit.log'\n\
          [kms.embedded]\npath = 'keys.store'\ncreate = true\nunlock = {{ passphrase = 'file:passphrase' }}\n\
          {exports}\n\
-         [cloud]\nstate_dir = 'cloud'\n[cloud.api]\nlisten = ['127.0.0.1:0']\n\
+         [cloud]\nstate_dir = 'cloud'\n[cloud.api]\nlisten = ['127.0.0.1:0']\n{api}\
          [[cloud.zone]]\nname = '{ZONE}'\npool = 'p'\n"
     )
 }
@@ -49,9 +48,14 @@ pub fn reported<'a>(target: &'a Target, before: &str) -> &'a str {
     found.1.lines().next().expect("a line").trim()
 }
 
+/// Where the API listens.
+pub fn address(target: &Target) -> &str {
+    reported(target, "cloud API listens on http://")
+}
+
 /// The SDK with the account's access key. Nothing, with the reason on stderr, if it is not installed.
 pub fn sdk(target: &Target) -> Option<Sdk> {
-    Sdk::start(reported(target, "cloud API listens on http://"), REGION, KEY, SECRET)
+    Sdk::start(address(target), REGION, KEY, SECRET)
 }
 
 /// The account, once for each folder. Its KMS is closed.
@@ -77,25 +81,6 @@ pub fn shown(sdk: &mut Sdk, by: Generation, disk: &str) -> Value {
     let disks = answer["Disks"]["Disk"].as_array().expect("a list").clone();
     assert_eq!(disks.len(), 1, "{answer}");
     disks[0].clone()
-}
-
-/// Adds a file to the file system on a disk.
-pub fn write_file(vm: &Guest, disk: &str, name: &str) {
-    vm.sh(&format!(
-        "set -e; mkdir -p /mnt/d; mount {disk} /mnt/d; for n in {{1..500}}; do echo \"{MARKER} $n\"; done > /mnt/d/{name}
-         sync -f /mnt/d; umount /mnt/d"
-    ));
-}
-
-/// The files on a disk, on which nothing may be wrong.
-pub fn files(vm: &Guest, disk: &str) -> String {
-    vm.sh(&format!(
-        "set -e; e2fsck -fn {disk} >&2; mkdir -p /mnt/d; mount -o ro {disk} /mnt/d; ls /mnt/d | grep -v lost+found
-         for f in /mnt/d/file*; do [ $(grep -c \"{MARKER}\" $f) = 500 ]; done; umount /mnt/d"
-    ))
-    .split_whitespace()
-    .collect::<Vec<_>>()
-    .join(" ")
 }
 
 /// Nothing of what guests wrote may be there in clear, in the folder of a target that has ended.

@@ -127,6 +127,12 @@ impl Vector for Model {
     unsafe fn rotate_up(self) -> Self {
         Self(self.0.map(|[low, high]| [low << 32 | high >> 32, high << 32 | low >> 32]))
     }
+    unsafe fn lower_words(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| [self.0[lane][0], other.0[lane][0]]))
+    }
+    unsafe fn upper_words(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| [self.0[lane][1], other.0[lane][1]]))
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! - The unit of work is a *stride* of 512 bytes, the smallest sector: eight vectors of 512 bits, or twice eight of 256.
 //! - While a stride's rounds run, the next stride's tweaks are made beside them, on the execution units that AES
 //!   leaves free. None waits for another: within a sector each vector is multiplied by x^32; at a sector's start each
-//!   is made from the sector's first tweak, with shifts of its own.
+//!   is made from the sector's first tweak, with shifts of its own. Two are made together: what they have in common is done once.
 //! - The first tweaks of sectors are themselves AES encryptions (IEEE 1619-2018, 5.3.2). They are made for as many
 //!   sectors together as a vector has lanes, as a *ninth stream* beside the data of a sector well before.
 //! - Round keys are read in their round. Otherwise the compiler takes all 15 into registers and then runs vector after
@@ -273,7 +273,6 @@ struct Work<'a, V, D> {
     half: usize,
     /// The start of the sector after this one, made ahead.
     first: First<V>,
-    fold: Fold<V>,
     vectors: PhantomData<(V, D)>,
 }
 
@@ -282,15 +281,15 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
     #[inline(always)]
     unsafe fn new(schedules: &'a Schedules, span: Span, units: &Units<V>) -> Self {
         let mut tweaks = Tweaks([[[0; 2]; STRIDE]; 2]);
-        // SAFETY: the condition is passed on.
-        let fold = unsafe { Fold::<V>::new() };
         // SAFETY: the condition is passed on; the tweaks are of a stride.
         let first = unsafe {
-            let first = First::<V>::new(units.first_tweak(0), &fold);
-            for i in 0..STRIDE / V::LANES {
-                first.times_x(i, &fold).store(tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
+            let first = First::<V>::new(units.first_tweak(0));
+            for i in (0..STRIDE / V::LANES).step_by(2) {
+                let [one, two] = first.times_x(i);
+                one.store(tweaks.0[0].as_mut_ptr().add(i * V::LANES).cast());
+                two.store(tweaks.0[0].as_mut_ptr().add((i + 1) * V::LANES).cast());
             }
-            First::new(units.first_tweak(1), &fold)
+            First::new(units.first_tweak(1))
         };
         let fetched = D::on_disk(&span);
         let last = fetched.wrapping_add((span.blocks() - STRIDE) * BLOCK);
@@ -307,7 +306,6 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
             tweaks,
             half: 0,
             first,
-            fold,
             vectors: PhantomData,
         }
     }
@@ -366,16 +364,19 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
                         unit = unit.encrypt_round(V::key(&tweak[$round])).pinned();
                     }
                     if START && $round == 11 && (PASS + 1) * STREAMS * V::LANES == STRIDE {
-                        self.first = First::new(units.first_tweak(next_first), &self.fold);
+                        self.first = First::new(units.first_tweak(next_first));
                     }
                     if $round <= STREAMS {
                         let i = $round - 1;
-                        let later = if START {
-                            self.first.times_x(PASS * STREAMS + i, &self.fold)
-                        } else {
-                            self.fold.times_x32(V::load(tweaks.add(i * vector)))
-                        };
-                        later.store(next.add(i * vector));
+                        if i % 2 == 0 {
+                            let [one, two] = if START {
+                                self.first.times_x(PASS * STREAMS + i)
+                            } else {
+                                times_x32([V::load(tweaks.add(i * vector)), V::load(tweaks.add((i + 1) * vector))])
+                            };
+                            one.store(next.add(i * vector));
+                            two.store(next.add((i + 1) * vector));
+                        }
                         if i * LINE < STREAMS * vector {
                             prefetch_line(ahead.wrapping_add(i * LINE));
                         }
@@ -409,75 +410,62 @@ static LANES: Lanes = Lanes([[0; 2], [1; 2], [2; 2], [3; 2]], [[64; 2], [63; 2],
 impl<V: Vector> First<V> {
     /// Takes the first tweak of the sector to all lanes, times x to the lane's place.
     #[inline(always)]
-    unsafe fn new(first: &Block, fold: &Fold<V>) -> Self {
+    unsafe fn new(first: &Block) -> Self {
         // SAFETY: the condition is passed on; the tables are as long as the longest vector.
         unsafe {
             let first = V::broadcast(first);
             let (left, right) = (V::load(LANES.0.as_ptr().cast()), V::load(LANES.1.as_ptr().cast()));
-            let tweaks = fold.joined(first.shl_each(left), first.swap().shr_each(right));
+            let (stays, crosses) = (first.shl_each(left), first.swap().shr_each(right));
+            let [tweaks, _] = joined([stays; 2], [crosses; 2]);
             Self { tweaks, swapped: tweaks.swap() }
         }
     }
 
-    /// The tweaks of vector `i` of the stride: in each lane those of the first, times x to the power of the blocks between.
+    /// The tweaks of vectors `i` and `i + 1` of the stride: in each lane those of the first, times x to the power of the blocks between.
     #[inline(always)]
-    unsafe fn times_x(&self, i: usize, fold: &Fold<V>) -> V {
-        if i == 0 {
-            return self.tweaks;
-        }
-        let blocks = i * V::LANES;
+    unsafe fn times_x(&self, i: usize) -> [V; 2] {
+        let blocks = [i * V::LANES, (i + 1) * V::LANES];
         // SAFETY: the condition is passed on.
-        unsafe { fold.joined(self.tweaks.shl(blocks), self.swapped.shr(64 - blocks)) }
+        unsafe {
+            let stays = [self.tweaks.shl(blocks[0]), self.tweaks.shl(blocks[1])];
+            let crosses = [self.swapped.shr(64 - blocks[0]), self.swapped.shr(64 - blocks[1])];
+            joined(stays, crosses)
+        }
     }
 }
 
-/// How what leaves a tweak at the top comes back: x^128 = x^7 + x^2 + x + 1 (IEEE 1619-2018, 5.2). The 1 costs nothing,
-/// since what leaves is moved to the bottom anyway; these are for the rest.
-///
-/// The compiler does not know the values: it would make worse instructions of them.
-struct Fold<V> {
-    /// Shifts of the low word by 1, 2 and 7, and of the high word out of sight.
-    shifts: [V; 3],
-    /// Masks the upper dword of the low word.
-    upper: V,
+/// The tweaks a stride later: each times x^32. The dwords move up by one; the one that leaves at the top is already at the bottom.
+#[inline(always)]
+unsafe fn times_x32<V: Vector>([a, b]: [V; 2]) -> [V; 2] {
+    // SAFETY: the condition is passed on.
+    unsafe {
+        let more = come_back(a.upper_words(b).shr(32));
+        [a.rotate_up().xor(more[0]), b.rotate_up().xor(more[1])]
+    }
 }
 
-impl<V: Vector> Fold<V> {
-    #[inline(always)]
-    unsafe fn new() -> Self {
-        // SAFETY: the condition is passed on.
-        unsafe {
-            Self {
-                shifts: [
-                    V::broadcast(&[1, 64]).pinned(),
-                    V::broadcast(&[2, 64]).pinned(),
-                    V::broadcast(&[7, 64]).pinned(),
-                ],
-                upper: V::broadcast(&[0xffff_ffff << 32, 0]).pinned(),
-            }
-        }
+/// Puts products together: what stays in its word, and what left the words at the top, swapped. From the lower word that enters the upper; from the
+/// upper word it comes back to the lower.
+#[inline(always)]
+unsafe fn joined<V: Vector>(stays: [V; 2], crosses: [V; 2]) -> [V; 2] {
+    // SAFETY: the condition is passed on.
+    unsafe {
+        let more = come_back(crosses[0].lower_words(crosses[1]));
+        [stays[0].xor3(crosses[0], more[0]), stays[1].xor3(crosses[1], more[1])]
     }
+}
 
-    /// Puts a product together: what stays in its word, and what left the words at the top, swapped. From the lower word
-    /// that enters the upper; from the upper word it enters the lower, times x^7 + x^2 + x + 1.
-    #[inline(always)]
-    unsafe fn joined(&self, stays: V, crossing: V) -> V {
-        // SAFETY: the condition is passed on.
-        unsafe {
-            let [one, two, seven] = self.shifts;
-            let (one, two, seven) = (crossing.shl_each(one), crossing.shl_each(two), crossing.shl_each(seven));
-            stays.xor3(crossing, one).xor3(two, seven)
-        }
-    }
-
-    /// The tweaks a stride later: each times x^32. The dwords move up by one; the one that leaves at the top is already at
-    /// the bottom. Its products are taken from where it lies as the upper dword of a word.
-    #[inline(always)]
-    unsafe fn times_x32(&self, tweaks: V) -> V {
-        // SAFETY: the condition is passed on.
-        unsafe {
-            let top = tweaks.swap().and(self.upper);
-            tweaks.rotate_up().xor3(top.shr(31), top.shr(30)).xor(top.shr(25))
-        }
+/// How what leaves a tweak at the top comes back: x^128 = x^7 + x^2 + x + 1 (IEEE 1619-2018, 5.2). The 1 costs nothing, since what leaves is moved
+/// to the bottom anyway; this is for the rest, for two vectors in the work of one. `left` has in each lane's lower word what left the first
+/// vector's lane, and in the upper what left the second's: up to 32 bits, so that the product fits in the word.
+#[inline(always)]
+unsafe fn come_back<V: Vector>(left: V) -> [V; 2] {
+    // SAFETY: the condition is passed on.
+    unsafe {
+        // Pinned, or the compiler makes shifts of both sums, for which fewer execution units serve.
+        let once = left.add(left).pinned();
+        let back = once.xor3(once.add(once), left.shl(7));
+        let zero = V::broadcast(&[0; 2]);
+        [back.lower_words(zero), back.upper_words(zero)]
     }
 }

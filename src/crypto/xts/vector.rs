@@ -55,6 +55,10 @@ pub(super) trait Vector: Copy {
     unsafe fn swap(self) -> Self;
     /// Moves the dwords of each lane up by one, the top one to the bottom.
     unsafe fn rotate_up(self) -> Self;
+    /// In each lane the lower words of both.
+    unsafe fn lower_words(self, other: Self) -> Self;
+    /// In each lane the upper words of both.
+    unsafe fn upper_words(self, other: Self) -> Self;
 }
 
 /// Two lanes: AVX2, VAES.
@@ -161,6 +165,16 @@ impl Vector for __m256i {
         // SAFETY: the trait's condition.
         unsafe { _mm256_shuffle_epi32::<0b10_01_00_11>(self) }
     }
+    #[inline(always)]
+    unsafe fn lower_words(self, other: Self) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { _mm256_unpacklo_epi64(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn upper_words(self, other: Self) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { _mm256_unpackhi_epi64(self, other) }
+    }
 }
 
 /// Four lanes: AVX-512F, VAES.
@@ -266,6 +280,16 @@ impl Vector for __m512i {
     unsafe fn rotate_up(self) -> Self {
         // SAFETY: the trait's condition.
         unsafe { _mm512_shuffle_epi32::<0b10_01_00_11>(self) }
+    }
+    #[inline(always)]
+    unsafe fn lower_words(self, other: Self) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { _mm512_unpacklo_epi64(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn upper_words(self, other: Self) -> Self {
+        // SAFETY: the trait's condition.
+        unsafe { _mm512_unpackhi_epi64(self, other) }
     }
 }
 

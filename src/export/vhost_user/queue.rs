@@ -1,8 +1,8 @@
 //! A queue of a guest's disk on its reactor: slot tasks take requests from the ring, and a poller wakes them and tells the guest what is done.
 //!
 //! The ring lies in the guest's memory, so nobody says when a request comes while the reactor is awake: the poller looks once a turn and wakes one
-//! slot, which wakes the next if more was noticed. Nobody else looks: the driver's core would have to give away the line that it writes. Before the reactor sleeps, the guest is asked to kick. What is done is told to the guest
-//! once a turn, if it wants to be told.
+//! slot, which wakes the next if more was noticed. Nobody else looks: the driver's core would have to give away the line that it writes. Before the
+//! reactor sleeps, the guest is asked to kick. What is done is told to the guest once a turn, if it wants to be told.
 //!
 //! What always holds: memory that the front end takes back is not touched once that was answered (requests at work are waited for first);
 //! a ring that says what cannot be ends this queue alone.
@@ -148,6 +148,12 @@ impl Queue {
         !self.paused.get() && !self.broken.get() && self.held_back.get() == 0
     }
 
+    /// Whether there is a slot for one more request.
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.may_take() && !self.idle.borrow().is_empty()
+    }
+
     fn take_now(&self, chain: &mut Chain) -> bool {
         let _receive = stage(Stage::Receive);
         let mut ring = self.ring.borrow_mut();
@@ -172,7 +178,7 @@ impl Queue {
     /// Notices what is new in the ring, if there is a slot for it.
     #[inline]
     fn look(&self) {
-        if !self.may_take() || self.idle.borrow().is_empty() {
+        if !self.has_room() {
             return;
         }
         let looked = self.ring.borrow_mut().look();
@@ -184,7 +190,7 @@ impl Queue {
     /// Wakes a slot that waits, if there is something for it; whether that is so.
     #[inline]
     fn wake_next(&self) -> bool {
-        if !self.may_take() || self.idle.borrow().is_empty() || !self.ring.borrow().has_noticed() {
+        if !self.has_room() || !self.ring.borrow().has_noticed() {
             return false;
         }
         let waiting = self.idle.borrow_mut().pop();
@@ -290,7 +296,7 @@ impl Poller for Queue {
 
     fn fall_asleep(&self) -> bool {
         // The poller looks again when a slot has become free.
-        if !self.may_take() || self.ended.get() || self.idle.borrow().is_empty() {
+        if self.ended.get() || !self.has_room() {
             return true;
         }
         self.kick.is_some() && !self.ring.borrow_mut().want_kicks()
