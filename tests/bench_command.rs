@@ -131,6 +131,7 @@ fn options_that_do_not_go_with_a_target_are_refused() {
     refused(&["vhost-user:/s", "--ring", "round"], 2, "choose split or packed");
     refused(&["vhost-user:/s", "--connections", "2"], 1, "--connections is for targets over NVMe/TCP");
     refused(&["nvme-tcp://127.0.0.1/nqn.x", "--queues", "2"], 1, "--queues is for vhost-user back ends");
+    refused(&["vhost-user:/s", "--thinktime=-1"], 1, "--thinktime -1 is not a time in seconds");
     refused(&["vhost-user:/nowhere/s"], 1, "/nowhere/s: cannot connect");
 }
 
@@ -143,6 +144,7 @@ fn a_vhost_user_disk_is_loaded_over_every_kind_of_ring() {
         (&["--direct"], "split"),
         (&["--ring", "packed"], "packed"),
         (&["--ring", "packed", "--direct", "--bs", "64k"], "packed"),
+        (&["--iodepth", "1", "--thinktime", "0.01"], "split"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_strongroom"))
             .args(["bench", &socket, "--rw", "randrw", "--runtime", "0.3", "--ramp", "0.1", "--json"])

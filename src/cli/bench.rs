@@ -119,10 +119,12 @@ enum CipherName {
     Aes256Xts,
 }
 
+/// A time that an option gives.
+fn seconds(value: f64, option: &str) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(value).map_err(|_| format!("--{option} {value} is not a time in seconds"))
+}
+
 pub(super) fn run(args: &BenchArgs) -> Outcome {
-    let seconds = |value: f64, name: &str| {
-        Duration::try_from_secs_f64(value).map_err(|_| format!("--{name} {value} is not a time in seconds"))
-    };
     let (runtime, ramp) = (seconds(args.runtime, "runtime")?, seconds(args.ramp, "ramp")?);
     match &args.target {
         Some(Target::NvmeTcp(target)) => return nvme_tcp::run(target, args, runtime, ramp),

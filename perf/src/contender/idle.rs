@@ -2,9 +2,11 @@
 //! how soon it answers when the client reads again.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
 
 use crate::failure::{Context, Result};
 use crate::lab::Lab;
@@ -13,9 +15,9 @@ use crate::process::Server;
 use crate::sample::{CpuTime, Latency, Sample};
 use crate::workload::Workload;
 
-use super::Contender;
 use super::nbd::{EXPORT, Kind};
 use super::nvme::{HOST_NQN, Place, listens};
+use super::{Contender, vhost};
 
 /// How long the server may settle after its last command.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -108,7 +110,38 @@ impl Contender for FirstAnswer {
     }
 }
 
-/// A target with everything open that it has: NBD, NVMe/TCP, the cloud's API and the control socket, with a silent client at both exports.
+/// A vhost-user back end whose guest is silent between any two reads.
+pub struct FirstAnswerOfGuest {
+    kind: vhost::Kind,
+    dir: Option<TempDir>,
+}
+
+impl FirstAnswerOfGuest {
+    /// Of a kind.
+    pub fn new(kind: vhost::Kind) -> Self {
+        Self { kind, dir: None }
+    }
+}
+
+impl Contender for FirstAnswerOfGuest {
+    fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    fn prepare(&mut self, lab: &Lab) -> Result<()> {
+        self.dir = self.kind.prepare(lab)?;
+        Ok(())
+    }
+
+    fn measure(&mut self, lab: &Lab, _: Option<Workload>) -> Result<Sample> {
+        let (_server, socket) = self.kind.start(lab, self.dir.as_ref().map(TempDir::path))?;
+        vhost::fill(lab, &socket)?;
+        // The front end spins for an answer, so that its own way out of sleep is not measured.
+        vhost::seldom(lab, &socket, SILENCE)
+    }
+}
+
+/// A target with everything open that it has: NBD, NVMe/TCP, vhost-user, the cloud's API and the control socket, with a silent client at each export.
 pub struct IdleTarget(());
 
 impl IdleTarget {
@@ -137,6 +170,7 @@ impl IdleTarget {
              [nbd]\nlisten = [{nbd:?}]\n\n\
              [[nbd.exports]]\nname = \"{EXPORT}\"\ndisk = \"{EXPORT}\"\n\n\
              [nvme_tcp]\nlisten = [\"127.0.0.1:0\"]\n\n\
+             [vhost_user]\ndirectory = {sockets:?}\n\n\
              [kms]\naudit_log = {audit:?}\n\n\
              [kms.embedded]\npath = {store:?}\ncreate = true\nunlock = {{ passphrase = {passphrase:?} }}\n\n\
              [cloud]\nstate_dir = {state:?}\n\n\
@@ -148,6 +182,7 @@ impl IdleTarget {
             audit = path("all.audit"),
             store = path("all.store"),
             passphrase = format!("file:{}", lab.passphrase()?.display()),
+            sockets = path("all-vhost"),
             state = path("all.state"),
             control = path("all-control.sock"),
         ))
@@ -174,13 +209,24 @@ impl Contender for IdleTarget {
         let hold_s = lab.seconds.max(LEAST_S) + 2 * SETTLE.as_secs() as u32;
         let mut host = place.bench(lab);
         host.args(["--idle", "--connections", "1", "--iodepth", "32", "--runtime", &hold_s.to_string()]);
-        let mut host = host.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let host = host.as_mut().map_err(|e| std::io::Error::from(e.kind()));
-        let host = host.context(|| "cannot start strongroom bench".into())?;
+        let mut guest = vhost::front_end(lab, &lab.run_path("all-vhost").join("client/d.sock"));
+        guest.args(["--rw", "randread", "--iodepth", "1", "--ramp", "0"]);
+        guest.args(["--runtime", &hold_s.to_string(), "--thinktime", &hold_s.to_string()]);
+        let clients = [silent("NVMe/TCP", host)?, silent("vhost-user", guest)?];
         let cpu = cpu_in_silence(lab, &server);
-        let held = host.wait().context(|| "cannot wait for strongroom bench".into())?;
+        let ends = clients.map(|(name, mut client)| {
+            Ok((name, client.wait().context(|| format!("cannot wait for the {name} client"))?))
+        });
+        let ends = ends.into_iter().collect::<Result<Vec<_>>>()?;
         connection.read(0, BLOCK)?;
-        let note = if held.success() { None } else { Some(format!("the NVMe/TCP client ended: {held}")) };
+        let failed = ends.iter().find(|(_, status)| !status.success());
+        let note = failed.map(|(name, status)| format!("the {name} client ended: {status}"));
         Ok(Sample { cpu: Some(cpu?), note, ..Sample::default() })
     }
+}
+
+/// Starts a client that does nothing until its time is over.
+fn silent(name: &'static str, mut command: Command) -> Result<(&'static str, Child)> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Ok((name, child.context(|| format!("cannot start the {name} client"))?))
 }

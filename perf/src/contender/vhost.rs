@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use strongroom::bench::vhost_user::null_device::{Manners, NullDevice};
 use tempfile::TempDir;
@@ -48,7 +49,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    /// Its name in rows.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Ours | Self::Ours512 => OURS,
             Self::OursPlain => PLAIN,
@@ -168,8 +170,17 @@ fn load(lab: &Lab, socket: &Path, workload: Workload) -> Result<Sample> {
     bench::parse(&process::run("strongroom bench", &mut command)?, lab.ramp_s)
 }
 
+/// Reads of 4 KiB, one at a time, with silence between them. Nothing of the sample is about the back end but the latency.
+pub fn seldom(lab: &Lab, socket: &Path, silence: Duration) -> Result<Sample> {
+    let mut command = front_end(lab, socket);
+    command.args(["--rw", "randread", "--bs", "4k", "--iodepth", "1", "--ramp", "0"]);
+    command.args(["--runtime", &lab.seconds.to_string(), "--thinktime", &silence.as_secs_f64().to_string()]);
+    let sample = bench::parse(&process::run("strongroom bench", &mut command)?, 0)?;
+    Ok(Sample { latency_us: sample.latency_us, ..Sample::default() })
+}
+
 /// Writes for a second, which is several times the time that the disk takes.
-fn fill(lab: &Lab, socket: &Path) -> Result<()> {
+pub fn fill(lab: &Lab, socket: &Path) -> Result<()> {
     let mut command = front_end(lab, socket);
     command.args(["--rw", "write", "--bs", "128k", "--iodepth", "8", "--runtime", "1", "--ramp", "0"]);
     process::run("strongroom bench", &mut command).map(|_| ())

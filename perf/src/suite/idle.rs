@@ -1,8 +1,9 @@
 //! Targets that have nothing to do while a client is connected: their CPU time, and how soon they answer the first command.
 
 use crate::contender::AnyContender;
-use crate::contender::idle::{FirstAnswer, IdleServer, IdleTarget};
+use crate::contender::idle::{FirstAnswer, FirstAnswerOfGuest, IdleServer, IdleTarget};
 use crate::contender::nbd::Kind;
+use crate::contender::{OURS, vhost};
 use crate::row::Row;
 use crate::sample::Metric;
 use crate::target::{Bound, Target};
@@ -23,7 +24,8 @@ pub(super) fn rows() -> Vec<Row> {
         (QEMU, Kind::QemuRaw),
     ];
     let cpu = |ours| Target::Value { metric: Metric::CpuPercent, ours, bound: Bound::AtMost(CPU_PERCENT) };
-    let first = Target::Value { metric: Metric::P50, ours: MEMORY, bound: Bound::AtMost(FIRST_US) };
+    let first = |ours| Target::Value { metric: Metric::P50, ours, bound: Bound::AtMost(FIRST_US) };
+    let guests = [vhost::Kind::Ours, vhost::Kind::Qemu];
     let first_of_device = Target::Ratio { metric: Metric::P50, ours: FILE, rival: QEMU, bound: Bound::AtMost(1.0) };
     vec![
         Row {
@@ -42,7 +44,13 @@ pub(super) fn rows() -> Vec<Row> {
             subject: "first 4 KiB read over NBD after 10 ms of silence".into(),
             workload: None,
             contenders: servers.map(|(name, kind)| Box::new(FirstAnswer::new(name, kind)) as AnyContender).into(),
-            targets: vec![first, first_of_device],
+            targets: vec![first(MEMORY), first_of_device],
+        },
+        Row {
+            subject: "first 4 KiB read over vhost-user after 10 ms of silence".into(),
+            workload: None,
+            contenders: guests.map(|kind| Box::new(FirstAnswerOfGuest::new(kind)) as AnyContender).into(),
+            targets: vec![first(OURS)],
         },
     ]
 }

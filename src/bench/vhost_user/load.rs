@@ -40,6 +40,7 @@ pub(super) struct Load<'a> {
     clock: Clock,
     measure_from: Ticks,
     end: Ticks,
+    thinktime: Duration,
     patience: u64,
     /// At the end of the ramp: processor time and kicks.
     before: Option<(f64, u64)>,
@@ -66,6 +67,7 @@ impl<'a> Load<'a> {
             clock,
             measure_from,
             end: measure_from.plus(clock.ticks(config.runtime)),
+            thinktime: config.thinktime,
             patience: clock.ticks(PATIENCE),
             before: None,
             done: Vec::with_capacity(BATCH),
@@ -121,17 +123,28 @@ impl<'a> Load<'a> {
         if now >= self.measure_from && self.before.is_none() {
             self.before = Some((thread_cpu_seconds(), self.kicks()));
         }
+        let next = self.think(now);
         // First the new requests: the device works on them while this notes the old.
-        if now < self.end {
-            for done in &mut done {
-                let slot = done.slot;
-                self.issue(queue, slot, now);
+        if next < self.end {
+            for done in &done {
+                self.issue(queue, done.slot, next);
             }
             self.queues[queue].publish()?;
         }
         done.drain(..).for_each(|done| self.note(done, now));
         self.done = done;
-        Ok(Some(now))
+        Ok(Some(next))
+    }
+
+    /// Sleeps before the next requests, but not beyond the end; gives the time at which they are made.
+    #[inline]
+    fn think(&self, now: Ticks) -> Ticks {
+        if self.thinktime.is_zero() || now >= self.end {
+            return now;
+        }
+        let left = Duration::from_nanos(self.clock.nanoseconds(self.end.since(now)));
+        std::thread::sleep(self.thinktime.min(left));
+        self.clock.now()
     }
 
     #[inline]

@@ -103,6 +103,8 @@ pub struct VhostUserConfig {
     pub runtime: Duration,
     /// How long to run before that.
     pub ramp: Duration,
+    /// How long to sleep after an answer, before the next request; nothing for a load that never stops.
+    pub thinktime: Duration,
     /// The core of the load.
     pub core: usize,
     /// Seed of places and data.

@@ -25,6 +25,7 @@ fn config(socket: &Path) -> VhostUserConfig {
         iodepth: 8,
         runtime: Duration::from_millis(50),
         ramp: Duration::ZERO,
+        thinktime: Duration::ZERO,
         core: allowed_cpus()[0],
         seed: 1,
     }
@@ -62,6 +63,18 @@ fn every_kind_of_ring_is_driven() {
             }
         }
     }
+}
+
+#[test]
+fn a_load_that_thinks_asks_seldom_and_ends_in_time() {
+    let (_dir, socket, _device) = device(Manners::Good);
+    let quiet = VhostUserConfig { iodepth: 1, thinktime: Duration::from_millis(10), ..config(&socket) };
+    let report = measure(&quiet);
+    assert!(report.read.ios + report.write.ios <= 6, "{report}");
+    // One request, and then silence until the time is over.
+    let silent = VhostUserConfig { thinktime: Duration::from_secs(3600), ..quiet };
+    let report = measure(&silent);
+    assert_eq!(report.read.ios + report.write.ios, 1, "{report}");
 }
 
 #[test]

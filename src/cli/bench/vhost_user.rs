@@ -8,7 +8,7 @@ use clap::Args;
 use crate::bench::vhost_user::{self, RingKind, Socket, VhostUserConfig};
 
 use super::super::Outcome;
-use super::{BenchArgs, client_core, end_progress, progress};
+use super::{BenchArgs, client_core, end_progress, progress, seconds};
 
 #[derive(Args)]
 #[command(next_help_heading = "vhost-user")]
@@ -22,12 +22,20 @@ pub(super) struct VhostUserArgs {
     /// Put the pieces of a request into its ring, not into a table beside it
     #[arg(long, requires = "target")]
     direct: bool,
+    /// Seconds to sleep after an answer before the next request, as a guest that has little to do [default: 0]
+    #[arg(long, value_name = "SECONDS", requires = "target")]
+    thinktime: Option<f64>,
 }
 
 impl VhostUserArgs {
     /// An option of these that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
-        let given = [(self.queues.is_some(), "--queues"), (self.ring.is_some(), "--ring"), (self.direct, "--direct")];
+        let given = [
+            (self.queues.is_some(), "--queues"),
+            (self.ring.is_some(), "--ring"),
+            (self.direct, "--direct"),
+            (self.thinktime.is_some(), "--thinktime"),
+        ];
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
     }
 }
@@ -48,6 +56,7 @@ pub(super) fn run(socket: &Socket, args: &BenchArgs, runtime: Duration, ramp: Du
         iodepth: args.iodepth,
         runtime,
         ramp,
+        thinktime: seconds(options.thinktime.unwrap_or(0.0), "thinktime")?,
         core: client_core(args, "over vhost-user all queues are driven by one core")?,
         seed: args.seed,
     };
