@@ -214,13 +214,14 @@ impl Contender for IdleTarget {
         guest.args(["--runtime", &hold_s.to_string(), "--thinktime", &hold_s.to_string()]);
         let clients = [silent("NVMe/TCP", host)?, silent("vhost-user", guest)?];
         let cpu = cpu_in_silence(lab, &server);
-        let ends = clients.map(|(name, mut client)| {
-            Ok((name, client.wait().context(|| format!("cannot wait for the {name} client"))?))
-        });
-        let ends = ends.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut note = None;
+        for (name, mut client) in clients {
+            let ended = client.wait().context(|| format!("cannot wait for the {name} client"))?;
+            if !ended.success() {
+                note = Some(format!("the {name} client ended: {ended}"));
+            }
+        }
         connection.read(0, BLOCK)?;
-        let failed = ends.iter().find(|(_, status)| !status.success());
-        let note = failed.map(|(name, status)| format!("the {name} client ended: {status}"));
         Ok(Sample { cpu: Some(cpu?), note, ..Sample::default() })
     }
 }
