@@ -6,8 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::failure::{Context, Result};
 use crate::lab::Lab;
 use crate::nbd_client::Connection;
@@ -24,7 +22,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// The shortest measurement: CPU time comes in ticks of 10 ms, which is 0.2 % of a core over five seconds.
 const LEAST_S: u32 = 5;
 /// Silence before each first command: fifty times what our reactors wait before they sleep.
-const SILENCE: Duration = Duration::from_millis(10);
+pub const SILENCE: Duration = Duration::from_millis(10);
 const BLOCK: u32 = 4096;
 
 /// CPU time of a server while its clients are silent.
@@ -107,37 +105,6 @@ impl Contender for FirstAnswer {
             latencies.push(asked.elapsed().as_nanos() as f64 / 1e3);
         }
         Ok(Sample { latency_us: Some(Latency::of(latencies)), ..Sample::default() })
-    }
-}
-
-/// A vhost-user back end whose guest is silent between any two reads.
-pub struct FirstAnswerOfGuest {
-    kind: vhost::Kind,
-    dir: Option<TempDir>,
-}
-
-impl FirstAnswerOfGuest {
-    /// Of a kind.
-    pub fn new(kind: vhost::Kind) -> Self {
-        Self { kind, dir: None }
-    }
-}
-
-impl Contender for FirstAnswerOfGuest {
-    fn name(&self) -> &'static str {
-        self.kind.name()
-    }
-
-    fn prepare(&mut self, lab: &Lab) -> Result<()> {
-        self.dir = self.kind.prepare(lab)?;
-        Ok(())
-    }
-
-    fn measure(&mut self, lab: &Lab, _: Option<Workload>) -> Result<Sample> {
-        let (_server, socket) = self.kind.start(lab, self.dir.as_ref().map(TempDir::path))?;
-        vhost::fill(lab, &socket)?;
-        // The front end spins for an answer, so that its own way out of sleep is not measured.
-        vhost::seldom(lab, &socket, SILENCE)
     }
 }
 

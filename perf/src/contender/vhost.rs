@@ -49,8 +49,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name in rows.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Ours | Self::Ours512 => OURS,
             Self::OursPlain => PLAIN,
@@ -171,7 +170,7 @@ fn load(lab: &Lab, socket: &Path, workload: Workload) -> Result<Sample> {
 }
 
 /// Reads of 4 KiB, one at a time, with silence between them. Nothing of the sample is about the back end but the latency.
-pub fn seldom(lab: &Lab, socket: &Path, silence: Duration) -> Result<Sample> {
+fn seldom(lab: &Lab, socket: &Path, silence: Duration) -> Result<Sample> {
     let mut command = front_end(lab, socket);
     command.args(["--rw", "randread", "--bs", "4k", "--iodepth", "1", "--ramp", "0"]);
     command.args(["--runtime", &lab.seconds.to_string(), "--thinktime", &silence.as_secs_f64().to_string()]);
@@ -180,22 +179,28 @@ pub fn seldom(lab: &Lab, socket: &Path, silence: Duration) -> Result<Sample> {
 }
 
 /// Writes for a second, which is several times the time that the disk takes.
-pub fn fill(lab: &Lab, socket: &Path) -> Result<()> {
+fn fill(lab: &Lab, socket: &Path) -> Result<()> {
     let mut command = front_end(lab, socket);
     command.args(["--rw", "write", "--bs", "128k", "--iodepth", "8", "--runtime", "1", "--ramp", "0"]);
     process::run("strongroom bench", &mut command).map(|_| ())
 }
 
-/// A back end under load.
+/// A back end under load, or one whose guest is silent between any two reads.
 pub struct VhostDisk {
     kind: Kind,
     dir: Option<TempDir>,
+    silence: Option<Duration>,
 }
 
 impl VhostDisk {
     /// Of a kind; not yet started.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, dir: None }
+        Self { kind, dir: None, silence: None }
+    }
+
+    /// The same, for a guest that is silent for so long before each read.
+    pub fn with_silence(kind: Kind, silence: Duration) -> Self {
+        Self { silence: Some(silence), ..Self::new(kind) }
     }
 }
 
@@ -210,9 +215,13 @@ impl Contender for VhostDisk {
     }
 
     fn measure(&mut self, lab: &Lab, workload: Option<Workload>) -> Result<Sample> {
-        let workload = workload.ok_or_else(|| Failure::Request("a loaded disk needs a workload".into()))?;
         let (server, socket) = self.kind.start(lab, self.dir.as_ref().map(TempDir::path))?;
         fill(lab, &socket)?;
+        if let Some(silence) = self.silence {
+            // The front end spins for an answer, so that its own way out of sleep is not measured.
+            return seldom(lab, &socket, silence);
+        }
+        let workload = workload.ok_or_else(|| Failure::Request("a loaded disk needs a workload".into()))?;
         let (cpu, sample) = server.cpu_while(|| load(lab, &socket, workload))?;
         Ok(Sample { cpu: Some(cpu), ..sample })
     }

@@ -22,6 +22,7 @@ pub fn load(target: &Target, core: usize, load: Load, time: Duration) -> Result<
         block_size: BLOCK as u64,
         iodepth: load.depth as u32,
         runtime: time,
+        thinktime: Duration::ZERO,
         ramp: Duration::ZERO,
         core,
         seed: 1,

@@ -89,8 +89,6 @@ pub struct RowVerdict {
     pub title: String,
     /// Its load.
     pub workload: crate::workload::Workload,
-    /// Whether all of it runs in one process.
-    pub in_process: bool,
     /// Units that were measured.
     pub units: usize,
     /// Why it is not judged, if so.
@@ -164,7 +162,6 @@ fn unjudged(measured: &Measured) -> RowVerdict {
     RowVerdict {
         title: measured.row.title(),
         workload: measured.row.workload,
-        in_process: measured.row.is_in_process(),
         units: measured.units.len(),
         missing: missing(measured),
         figures: Vec::new(),

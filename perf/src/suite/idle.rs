@@ -1,9 +1,10 @@
 //! Targets that have nothing to do while a client is connected: their CPU time, and how soon they answer the first command.
 
 use crate::contender::AnyContender;
-use crate::contender::idle::{FirstAnswer, FirstAnswerOfGuest, IdleServer, IdleTarget};
+use crate::contender::OURS;
+use crate::contender::idle::{FirstAnswer, IdleServer, IdleTarget, SILENCE};
 use crate::contender::nbd::Kind;
-use crate::contender::{OURS, vhost};
+use crate::contender::vhost::{self, VhostDisk};
 use crate::row::Row;
 use crate::sample::Metric;
 use crate::target::{Bound, Target};
@@ -49,7 +50,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             subject: "first 4 KiB read over vhost-user after 10 ms of silence".into(),
             workload: None,
-            contenders: guests.map(|kind| Box::new(FirstAnswerOfGuest::new(kind)) as AnyContender).into(),
+            contenders: guests.map(|kind| Box::new(VhostDisk::with_silence(kind, SILENCE)) as AnyContender).into(),
             targets: vec![first(OURS)],
         },
     ]
