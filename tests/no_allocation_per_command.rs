@@ -1,9 +1,10 @@
 //! At steady state a command costs no heap allocation, on any device or volume, encrypted or not, with limits that are reached or without, and over
-//! NBD and NVMe/TCP: an allocator counts.
+//! NBD, NVMe/TCP and vhost-user: an allocator counts.
 #![allow(unsafe_code)]
 
 mod common;
 mod engine;
+mod vhost;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -16,11 +17,15 @@ use common::nvme_client::{self, Digests, Host, Said};
 use common::nvme_target::NvmeTarget;
 use engine::pool::TestPool;
 use engine::{all, device_config, memory_device, on_reactor};
+use strongroom::bench::vhost_user::{FrontEnd, RingKind, SharedMemory};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice};
 use strongroom::disk::{Consumer, Cost, Disk, DiskQueue, Ground, Limits};
-use strongroom::memory::Buffer;
-use strongroom::reactor::Reactor;
+use strongroom::export::vhost_user::{Owner, VhostUserDisk, VhostUserServer};
+use strongroom::memory::{Buffer, HugePages};
+use strongroom::reactor::{Reactor, ReactorConfig, ReactorThread, allowed_cpus};
+use vhost::guest::{self, DISCARD, FLUSH as GUEST_FLUSH, GET_ID, IN, OUT, Queue, WRITE_ZEROES};
+use vhost::ring::{Piece, Ring, RingSetup};
 
 struct Counting;
 
@@ -284,5 +289,117 @@ fn over_nvme_tcp() {
         assert!(rounds.contains(&0), "512 commands allocated each time ({digests:?}): {rounds:?}");
         drop((admin, host));
         target.stop();
+    }
+}
+
+/// Requests that a guest has in flight, each with a lane of its memory: a page for header, status and a range, then pages for data.
+const LANES: usize = 32;
+const LANE: usize = 4096 + (128 << 10) + 4096;
+/// Where the lanes begin, behind the ring.
+const FIRST_LANE: usize = guest::MIB;
+
+/// The pieces of a request of a lane. Data begins at no boundary, and is cut at `cuts`, whatever the sectors are.
+fn guest_chain(memory: &SharedMemory, lane: usize, kind: u32, sector: u64, len: usize, cuts: &[usize]) -> Vec<Piece> {
+    let at = FIRST_LANE + lane * LANE;
+    let piece = |at: usize, len: usize, is_written| Piece { guest: memory.guest(at), len: len as u32, is_written };
+    memory.write(at, &kind.to_le_bytes());
+    memory.write(at + 4, &[0; 4]);
+    memory.write(at + 8, &sector.to_le_bytes());
+    memory.write(at + 16, &[guest::NO_STATUS]);
+    let mut chain = vec![piece(at, 16, false)];
+    let data = at + 4096 + 12;
+    let ends = cuts.iter().copied().chain([len]);
+    let mut start = 0;
+    for end in ends.filter(|end| *end > 0) {
+        chain.push(piece(data + start, end - start, matches!(kind, IN | GET_ID)));
+        start = end;
+    }
+    if matches!(kind, DISCARD | WRITE_ZEROES) {
+        // A range of 8 KiB (section 5.2.6): its first sector, how many, no flags.
+        memory.write(data, &sector.to_le_bytes());
+        memory.write(data + 8, &16u32.to_le_bytes());
+        memory.write(data + 12, &[0; 4]);
+    }
+    chain.push(piece(at + 16, 1, true));
+    chain
+}
+
+/// A round of a guest's requests, 32 at a time, for half of which it sleeps: everything that a guest may ask for.
+fn guest_round(queue: &mut Queue) {
+    let memory = queue.ring.memory.clone();
+    for batch in 0..16usize {
+        for lane in 0..LANES {
+            let sector = ((batch * LANES + lane) % 24 * 512) as u64;
+            let (kind, len, cuts): (u32, usize, &[usize]) = match lane % 8 {
+                0 => (GUEST_FLUSH, 0, &[]),
+                1 => (OUT, 128 << 10, &[]),
+                2 => (OUT, 4096, &[100, 3001]),
+                3 => (IN, 128 << 10, &[512, 70_001]),
+                4 => (IN, 4096, &[]),
+                5 => (GET_ID, 20, &[]),
+                6 => (WRITE_ZEROES, 16, &[]),
+                _ => (DISCARD, 16, &[]),
+            };
+            queue.ring.give(&guest_chain(&memory, lane, kind, sector, len, cuts), batch % 4 > 1);
+        }
+        queue.publish();
+        for _ in 0..LANES {
+            queue.wait(batch % 2 == 0);
+        }
+        for lane in 0..LANES {
+            let mut status = [0];
+            memory.read(FIRST_LANE + lane * LANE + 16, &mut status);
+            assert_eq!(status, [guest::OK], "request {lane} of batch {batch}");
+        }
+    }
+}
+
+#[test]
+fn over_vhost_user() {
+    let reached = Limits { iops: 5000, ..Limits::default() };
+    let ring = |kind, event_index| RingSetup { kind, size: 256, event_index };
+    let cases = [
+        (ring(RingKind::Split, true), None),
+        (ring(RingKind::Split, false), None),
+        (ring(RingKind::Packed, true), None),
+        (ring(RingKind::Packed, false), None),
+        (ring(RingKind::Split, true), Some(reached)),
+    ];
+    for (setup, limits) in cases {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let config = ReactorConfig { memory_mib: 16, hugepages: HugePages::Never, ..ReactorConfig::default() };
+        let reactor = ReactorThread::start(allowed_cpus()[0], &config).expect("a reactor");
+        let remotes = [reactor.remote().clone()];
+        let config = toml::from_str(&format!("directory = '{}'", dir.path().display())).expect("a configuration");
+        let server = VhostUserServer::start(&config, &remotes).expect("a server");
+        let disk = common::encrypted("x", &memory_device(8), SectorSize::B4096);
+        disk.set_limits(limits);
+        let shown = VhostUserDisk {
+            disk,
+            path: dir.path().join("x.sock"),
+            owner: Owner::Export("x".to_owned()),
+            read_only: false,
+            consumer: Consumer::new_one(),
+            access: None,
+        };
+        server.add(shown).expect("a socket");
+        let wanted = guest::features(setup.kind, setup.event_index);
+        let mut end = FrontEnd::connect(&dir.path().join("x.sock"), wanted).expect("a back end");
+        let memory = guest::memory(8, guest::BASE);
+        end.set_memory(&[&memory]).expect("taken");
+        assert!(Ring::bytes(setup.size) <= FIRST_LANE && FIRST_LANE + LANES * LANE <= 8 * guest::MIB);
+        let mut queue = Queue::start(&mut end, 0, memory, 0, setup);
+        let count = || remotes[0].call(|_| ALLOCATIONS.get());
+        guest_round(&mut queue);
+        guest_round(&mut queue);
+        // What asking itself costs on the reactor.
+        let (first, second) = (count(), count());
+        guest_round(&mut queue);
+        let allocations = count() - second - (second - first);
+        assert_eq!(allocations, 0, "512 requests allocated ({setup:?}, limits: {})", limits.is_some());
+        drop((queue, end));
+        assert!(server.stop(common::PATIENCE), "the server did not stop in order");
+        reactor.remote().stop();
+        reactor.join();
     }
 }
