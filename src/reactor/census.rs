@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
+use super::sync::DRAINS;
 use super::{Flight, InFlight, Reactor, Remote};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -39,12 +40,10 @@ fn in_flight_here(member: u64) -> Option<Rc<InFlight>> {
 type Visit = Arc<dyn Fn(&Reactor) + Send + Sync>;
 
 /// Those who count.
-#[derive(Default)]
 pub struct Census {
     table: Mutex<Table>,
 }
 
-#[derive(Default)]
 struct Table {
     members: Vec<Known>,
     rounds: Vec<Round>,
@@ -75,7 +74,7 @@ struct Round {
 impl Census {
     /// Nobody counts yet.
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        Arc::new(Self { table: Mutex::new(Table { members: Vec::new(), rounds: Vec::with_capacity(DRAINS) }) })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -120,7 +120,7 @@ impl Event {
 ///
 /// Two epochs are counted: [`InFlight::drain`] lets what begins from then on count in the other one and waits until nothing is left in the
 /// old one. Drains that come while one is under way share the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct InFlight {
     counts: [Cell<u32>; 2],
     /// The epoch in which new work counts.
@@ -132,6 +132,22 @@ pub struct InFlight {
     /// The change that somebody waits for.
     wanted: Cell<u64>,
     waiting: WaitList,
+}
+
+/// Drains at once, of one thing that counts, that no list outgrows in ordinary use: commands drain on the data path, where nothing is allocated.
+pub(super) const DRAINS: usize = 64;
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            counts: Default::default(),
+            current: Cell::default(),
+            flips: Cell::default(),
+            settled: Cell::default(),
+            wanted: Cell::default(),
+            waiting: WaitList::with_room(DRAINS),
+        }
+    }
 }
 
 /// Something in flight, until it is dropped.
