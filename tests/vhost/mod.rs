@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod guest;
+pub mod hostile;
 pub mod ring;
 pub mod wire;
 
