@@ -6,7 +6,7 @@ use std::sync::Arc;
 use strongroom::disk::Disk;
 use strongroom::export::nvme_tcp::{Host as Guest, NvmeTcpConfig, NvmeTcpServer, Placement};
 use strongroom::memory::HugePages;
-use strongroom::reactor::{RECEIVE_BYTES, Reactor, ReactorConfig, ReactorThread, allowed_cpus};
+use strongroom::reactor::{RECEIVE_BYTES, Reactor, ReactorConfig, ReactorThread, Remote, allowed_cpus};
 use tempfile::TempDir;
 
 use super::nvme_client::{Digests, Host, NEW_CONTROLLER, Wish};
@@ -89,6 +89,11 @@ impl NvmeTarget {
 
     pub fn address(&self) -> SocketAddr {
         self.server().addresses()[0]
+    }
+
+    /// Its reactors, for another server.
+    pub fn remotes(&self) -> Vec<Remote> {
+        self.reactors.iter().map(|reactor| reactor.remote().clone()).collect()
     }
 
     /// Runs a job on the first reactor and gives its answer back.

@@ -16,7 +16,10 @@
 //! The rows of the reservation commands are kept by [`super::Reservations`] itself; the others by [`Access::allows`]. Both
 //! halves of a fused compare and write are checked, each as the command that it is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::reactor::{Census, Member, Reactor};
 
 /// What a host may do: two bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,23 +83,37 @@ impl Access {
 }
 
 /// What a host may do with a namespace now; written when the reservation changes, read before each command.
-pub struct AccessCell(AtomicU8);
+pub struct AccessCell {
+    bits: AtomicU8,
+    /// Commands that were let in by it and are at work, of those who count them here.
+    working: Arc<Census>,
+}
 
 impl AccessCell {
     /// A cell with what the host may do now.
     pub(crate) fn new(access: Access) -> Self {
-        Self(AtomicU8::new(access.bits()))
+        Self { bits: AtomicU8::new(access.bits()), working: Census::new() }
     }
 
     /// Acquire pairs with the release in `set`: who sees the new access also sees what was done before.
     #[inline]
     pub fn get(&self) -> Access {
-        Access::from_bits(self.0.load(Ordering::Acquire))
+        Access::from_bits(self.bits.load(Ordering::Acquire))
     }
 
     /// From now on the host may do this.
     pub(crate) fn set(&self, access: Access) {
-        self.0.store(access.bits(), Ordering::Release);
+        self.bits.store(access.bits(), Ordering::Release);
+    }
+
+    /// Counts commands from now on, on their reactor. A command begins there before it looks here, and is not held up in between.
+    pub fn join(&self, reactor: &Reactor) -> Member {
+        self.working.join(reactor)
+    }
+
+    /// Waits for the commands that were let in before the last [`AccessCell::set`], of those who count them here.
+    pub(crate) async fn drain(&self) {
+        self.working.drain().await;
     }
 }
 

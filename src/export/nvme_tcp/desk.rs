@@ -69,6 +69,15 @@ impl Desk {
         cell
     }
 
+    /// Waits for commands of a host that its access let in before it changed, and that reach the disk in another way than by its namespace: a
+    /// virtual machine's.
+    pub(super) async fn drain(&self, host: &HostId) {
+        let cell = self.cells().get(host).and_then(Weak::upgrade);
+        if let Some(cell) = cell {
+            cell.drain().await;
+        }
+    }
+
     /// Reservation Capabilities (RESCAP).
     pub(super) fn capabilities(&self) -> u8 {
         self.reservations().capabilities()

@@ -88,6 +88,7 @@ impl Served<'_> {
         for host in &outcome.aborts {
             let views = ViewsOf { subsystem: subsystem.nqn().to_string(), host: None, host_id: Some(connected(host)) };
             self.connection.shard.drain_everywhere(nsid, views, Status::ABORTED_PREEMPT).await;
+            attached.desk.drain(host).await;
         }
         for notice in &outcome.notices {
             subsystem.notify_reservation(nsid, connected(&notice.host), notice_of(notice.event));

@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::disk::{Cost, DiskQueue, Tap};
 use crate::reactor::profile::{Stage, during, stage};
-use crate::reactor::{EventFd, Polled, Poller, Reactor, WaitList};
+use crate::reactor::{EventFd, Flight, Member, Polled, Poller, Reactor, WaitList};
 
 use super::exported::Exported;
 use super::memory::GuestMemory;
@@ -62,6 +62,8 @@ pub(super) struct Queue {
     pub(super) disk: Rc<DiskQueue>,
     index: usize,
     tap: Tap,
+    /// Where requests count while they work on the disk, if reservations may bind them.
+    working: Option<Member>,
     ring: RefCell<Ring>,
     call: RefCell<Option<Signal>>,
     error: Option<Signal>,
@@ -94,6 +96,7 @@ impl Queue {
         let iodepth = exported.iodepth;
         let queue = Rc::new(Self {
             tap: disk.tap(&exported.of.consumer),
+            working: exported.of.access.as_ref().map(|access| access.join(reactor)),
             exported,
             write_through,
             disk,
@@ -218,6 +221,12 @@ impl Queue {
         if self.busy.get() == 0 && (self.paused.get() || self.ended.get()) {
             self.at_rest.wake_all();
         }
+    }
+
+    /// A request begins to work on the disk: whoever takes its right away waits for it, if need be, until this is dropped.
+    #[inline]
+    pub(super) fn begin_work(&self) -> Option<Flight> {
+        self.working.as_ref().map(Member::begin)
     }
 
     /// Waits until a request keeps within the disk's limits.

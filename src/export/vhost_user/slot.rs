@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use zerocopy::FromBytes;
 
 use crate::device::{ByteRange, Zeroes};
+use crate::disk::reservation::Access;
 use crate::disk::{Cost, Zeroing};
 use crate::memory::Cut;
 use crate::reactor::profile::{Stage, during};
-use crate::reactor::yield_now;
+use crate::reactor::{Flight, yield_now};
 
 use super::queue::Queue;
 use super::request::{HEADER_BYTES, RANGE_BYTES, RANGES, RangeOfSectors, Request, Status, identity};
@@ -81,7 +82,7 @@ async fn carry_out(queue: &Queue, chain: &mut Chain, request: Request) -> Result
         Request::Read(start) => read(queue, chain, start).await,
         Request::Write(start) => write(queue, chain, start).await,
         Request::Flush => {
-            may_write(queue)?;
+            let _working = may_write(queue)?;
             queue.disk.flush().await?;
             Ok(0)
         }
@@ -94,21 +95,26 @@ async fn carry_out(queue: &Queue, chain: &mut Chain, request: Request) -> Result
     }
 }
 
-fn may_read(queue: &Queue) -> Result<(), Refused> {
-    check(queue, queue.exported.access().may_read())
-}
-
-fn may_write(queue: &Queue) -> Result<(), Refused> {
-    check(queue, queue.exported.access().may_write())
-}
-
-/// Asked after a request has waited, and before it begins to work on the disk.
+/// The right to read, for as long as the request works on the disk.
 #[inline]
-fn check(queue: &Queue, allowed: bool) -> Result<(), Refused> {
+fn may_read(queue: &Queue) -> Result<Option<Flight>, Refused> {
+    work(queue, Access::may_read)
+}
+
+/// The same for what changes the disk, flush among it.
+#[inline]
+fn may_write(queue: &Queue) -> Result<Option<Flight>, Refused> {
+    work(queue, Access::may_write)
+}
+
+/// Asked for after a request has waited, and before it begins to work on the disk.
+#[inline]
+fn work(queue: &Queue, is_allowed: impl Fn(Access) -> bool) -> Result<Option<Flight>, Refused> {
+    let working = queue.begin_work();
     if queue.exported.is_withdrawn() {
         return Err(Refused::Withdrawn);
     }
-    if allowed { Ok(()) } else { Err(Status::Error.into()) }
+    if is_allowed(queue.exported.access()) { Ok(working) } else { Err(Status::Error.into()) }
 }
 
 /// The bytes that a request moves, if they are sectors of the disk.
@@ -123,7 +129,7 @@ async fn read(queue: &Queue, chain: &mut Chain, start: u64) -> Result<u32, Refus
     queue.within_limits(Cost::of(range.len())).await;
     let mut data = Cut::new(chain.writable());
     for piece in range.pieces(PIECE) {
-        may_read(queue)?;
+        let _working = may_read(queue)?;
         during(Stage::Disk, queue.disk.read_to(piece, data.take(piece.len() as usize))).await?;
     }
     Ok(range.len() as u32)
@@ -134,7 +140,7 @@ async fn write(queue: &Queue, chain: &mut Chain, start: u64) -> Result<u32, Refu
     queue.within_limits(Cost::of(range.len())).await;
     let mut data = Cut::new(chain.readable());
     for piece in range.pieces(PIECE) {
-        may_write(queue)?;
+        let _working = may_write(queue)?;
         during(Stage::Disk, queue.disk.write(piece, data.take(piece.len() as usize))).await?;
     }
     force(queue).await
@@ -176,7 +182,7 @@ async fn discard(queue: &Queue, chain: &Chain) -> Result<u32, Refused> {
         queue.disk.check(range.to_discard()?)?;
     }
     for range in ranges.all() {
-        may_write(queue)?;
+        let _working = may_write(queue)?;
         queue.disk.discard(range.to_discard()?).await?;
     }
     force(queue).await
@@ -190,7 +196,7 @@ async fn write_zeroes(queue: &Queue, chain: &Chain) -> Result<u32, Refused> {
     for range in ranges.all() {
         let (range, may_free) = range.to_zero()?;
         queue.within_limits(Cost::of(range.len())).await;
-        may_write(queue)?;
+        let _working = may_write(queue)?;
         let space = if may_free { Zeroes::MayFree } else { Zeroes::KeepAllocated };
         queue.disk.write_zeroes(range, space, Zeroing::AnyWay).await?;
     }

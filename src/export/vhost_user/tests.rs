@@ -13,6 +13,7 @@ use vhost::vhost_user::message::{
 };
 
 use crate::crypto::xts::{Kernel, SectorSize};
+use crate::device::layer::{DelayConfig, LayerConfig};
 use crate::device::{DeviceConfig, DeviceKind, SharedDevice, Size};
 use crate::disk::reservation::{Access, AccessCell};
 use crate::disk::{CommandKind, Consumer, Disk, Limits};
@@ -67,6 +68,10 @@ fn eventfd() -> File {
 }
 
 fn disk(sector: SectorSize) -> Arc<Disk> {
+    disk_with(sector, Vec::new())
+}
+
+fn disk_with(sector: SectorSize, layers: Vec<LayerConfig>) -> Arc<Disk> {
     let config = DeviceConfig {
         name: "d-abc".to_owned(),
         kind: DeviceKind::Memory,
@@ -74,7 +79,7 @@ fn disk(sector: SectorSize) -> Arc<Disk> {
         size: Some(Size(DISK_BYTES)),
         create: false,
         hugepages: Default::default(),
-        layers: Vec::new(),
+        layers,
     };
     let device = Arc::new(SharedDevice::open(&config).expect("opened"));
     Disk::with_random_key("d-abc", device, sector, Kernel::best()).expect("a disk")
@@ -310,6 +315,37 @@ fn reservations_of_others_bind_a_guest() {
     assert_eq!(machine.read(0, 512).0, ERROR);
     cell.set(Access::FULL);
     assert_eq!(machine.write(0, &[1; 512]), OK);
+    machine.end();
+}
+
+#[test]
+fn who_takes_a_guests_rights_can_wait_for_its_requests() {
+    let cell = Arc::new(AccessCell::new(Access::FULL));
+    let slow = LayerConfig::Delay(DelayConfig { write_us: 200_000, ..DelayConfig::default() });
+    let mut machine = Machine::start_with(SPLIT, SectorSize::B512, |of| {
+        of.disk = disk_with(SectorSize::B512, vec![slow]);
+        of.access = Some(cell.clone());
+    });
+    let drain = |machine: &Machine| {
+        let cell = cell.clone();
+        machine.reactor.remote().run(move |_| async move { cell.drain().await });
+    };
+    drain(&machine);
+    let status = |machine: &Machine| machine.driver.get::<1>(STATUS)[0];
+    loop {
+        machine.offer(OUT, 0, Some((512, false)));
+        std::thread::sleep(Duration::from_millis(50));
+        cell.set(Access::NONE);
+        drain(&machine);
+        let at_once = status(&machine);
+        let (in_the_end, _) = machine.answer(3);
+        match (at_once, in_the_end) {
+            (OK, OK) => break,
+            // On a busy machine the request may come too late to be let in.
+            (_, ERROR) => cell.set(Access::FULL),
+            other => panic!("a write was at work after all: {other:?}"),
+        }
+    }
     machine.end();
 }
 
