@@ -48,8 +48,8 @@ pub enum Manners {
     Status(u8),
     /// Says that it wrote this much more than it did.
     MoreLength(u32),
-    /// Completes it twice.
-    Twice,
+    /// Completes another one, which it was not given.
+    Another,
 }
 
 /// The device while it serves.
@@ -216,7 +216,7 @@ fn answer(chain: &mut Chain, manners: Manners) -> u32 {
 fn complete(ring: &mut Ring, head: Head, written: u32, manners: Manners) {
     match manners {
         Manners::MoreLength(more) => ring.complete(head, written + more),
-        Manners::Twice => (0..2).for_each(|_| ring.complete(head, written)),
+        Manners::Another => ring.complete(head.another(), written),
         Manners::Good | Manners::Status(_) => ring.complete(head, written),
     }
 }

@@ -96,7 +96,7 @@ fn a_failed_request_is_counted_with_its_text() {
 #[test]
 fn a_device_that_completes_what_it_was_not_given_is_told() {
     for ring in [RingKind::Split, RingKind::Packed] {
-        let (_dir, socket, _device) = device(Manners::Twice);
+        let (_dir, socket, _device) = device(Manners::Another);
         let config = VhostUserConfig { ring, iodepth: 1, ..config(&socket) };
         let error = run(&config, |_, _| {}).expect_err("it ends early").to_string();
         assert!(error.contains("not in flight"), "{error}");

@@ -126,6 +126,14 @@ pub struct Head {
     kept: u16,
 }
 
+#[cfg(feature = "simulation")]
+impl Head {
+    /// One that is no request's, if there is only this one.
+    pub(crate) fn another(self) -> Self {
+        Self { id: self.id.wrapping_add(1), ..self }
+    }
+}
+
 /// A descriptor.
 #[derive(Clone, Copy, Debug)]
 struct Descriptor {
