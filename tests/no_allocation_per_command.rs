@@ -21,9 +21,8 @@ use strongroom::bench::vhost_user::{FrontEnd, RingKind, SharedMemory};
 use strongroom::crypto::xts::{Kernel, SectorSize};
 use strongroom::device::{ByteRange, DeviceKind, IoError, SharedDevice};
 use strongroom::disk::{Consumer, Cost, Disk, DiskQueue, Ground, Limits};
-use strongroom::export::vhost_user::{Owner, VhostUserDisk, VhostUserServer};
-use strongroom::memory::{Buffer, HugePages};
-use strongroom::reactor::{Reactor, ReactorConfig, ReactorThread, allowed_cpus};
+use strongroom::memory::Buffer;
+use strongroom::reactor::Reactor;
 use vhost::guest::{self, DISCARD, FLUSH as GUEST_FLUSH, GET_ID, IN, OUT, Queue, WRITE_ZEROES};
 use vhost::ring::{Piece, Ring, RingSetup};
 
@@ -302,10 +301,7 @@ const FIRST_LANE: usize = guest::MIB;
 fn guest_chain(memory: &SharedMemory, lane: usize, kind: u32, sector: u64, len: usize, cuts: &[usize]) -> Vec<Piece> {
     let at = FIRST_LANE + lane * LANE;
     let piece = |at: usize, len: usize, is_written| Piece { guest: memory.guest(at), len: len as u32, is_written };
-    memory.write(at, &kind.to_le_bytes());
-    memory.write(at + 4, &[0; 4]);
-    memory.write(at + 8, &sector.to_le_bytes());
-    memory.write(at + 16, &[guest::NO_STATUS]);
+    guest::write_header(memory, at, kind, sector);
     let mut chain = vec![piece(at, 16, false)];
     let data = at + 4096 + 12;
     let ends = cuts.iter().copied().chain([len]);
@@ -359,47 +355,34 @@ fn over_vhost_user() {
     let reached = Limits { iops: 5000, ..Limits::default() };
     let ring = |kind, event_index| RingSetup { kind, size: 256, event_index };
     let cases = [
-        (ring(RingKind::Split, true), None),
-        (ring(RingKind::Split, false), None),
-        (ring(RingKind::Packed, true), None),
-        (ring(RingKind::Packed, false), None),
-        (ring(RingKind::Split, true), Some(reached)),
+        (ring(RingKind::Split, true), None, None),
+        (ring(RingKind::Split, false), None, Some("a")),
+        (ring(RingKind::Packed, true), None, Some("a")),
+        (ring(RingKind::Packed, false), None, None),
+        (ring(RingKind::Split, true), Some(reached), Some("a")),
     ];
-    for (setup, limits) in cases {
+    for (setup, limits, of) in cases {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-        let config = ReactorConfig { memory_mib: 16, hugepages: HugePages::Never, ..ReactorConfig::default() };
-        let reactor = ReactorThread::start(allowed_cpus()[0], &config).expect("a reactor");
-        let remotes = [reactor.remote().clone()];
-        let config = toml::from_str(&format!("directory = '{}'", dir.path().display())).expect("a configuration");
-        let server = VhostUserServer::start(&config, &remotes).expect("a server");
         let disk = common::encrypted("x", &memory_device(8), SectorSize::B4096);
         disk.set_limits(limits);
-        let shown = VhostUserDisk {
-            disk,
-            path: dir.path().join("x.sock"),
-            owner: Owner::Export("x".to_owned()),
-            read_only: false,
-            consumer: Consumer::new_one(),
-            access: None,
-        };
-        server.add(shown).expect("a socket");
+        let target = NvmeTarget::start(dir, 1, std::slice::from_ref(&disk), "");
+        let guests = target.show_to_guests(&disk, of);
         let wanted = guest::features(setup.kind, setup.event_index);
-        let mut end = FrontEnd::connect(&dir.path().join("x.sock"), wanted).expect("a back end");
+        let mut end = FrontEnd::connect(&target.dir.path().join("x.sock"), wanted).expect("a back end");
         let memory = guest::memory(8, guest::BASE);
         end.set_memory(&[&memory]).expect("taken");
         assert!(Ring::bytes(setup.size) <= FIRST_LANE && FIRST_LANE + LANES * LANE <= 8 * guest::MIB);
         let mut queue = Queue::start(&mut end, 0, memory, 0, setup);
-        let count = || remotes[0].call(|_| ALLOCATIONS.get());
+        let count = || target.on_reactor(|_| ALLOCATIONS.get());
         guest_round(&mut queue);
         guest_round(&mut queue);
         // What asking itself costs on the reactor.
         let (first, second) = (count(), count());
         guest_round(&mut queue);
         let allocations = count() - second - (second - first);
-        assert_eq!(allocations, 0, "512 requests allocated ({setup:?}, limits: {})", limits.is_some());
+        assert_eq!(allocations, 0, "512 requests allocated ({setup:?}, limits: {}, guest of {of:?})", limits.is_some());
         drop((queue, end));
-        assert!(server.stop(common::PATIENCE), "the server did not stop in order");
-        reactor.remote().stop();
-        reactor.join();
+        assert!(guests.stop(common::PATIENCE), "the server of guests did not stop in order");
+        target.stop();
     }
 }

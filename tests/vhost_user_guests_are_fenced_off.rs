@@ -10,10 +10,7 @@ use common::nvme_client::{Digests, Host, admin};
 use common::nvme_target::NvmeTarget;
 use strongroom::bench::vhost_user::RingKind;
 use strongroom::crypto::xts::SectorSize;
-use strongroom::disk::Consumer;
-use strongroom::export::nvme_tcp::HostId;
 use strongroom::export::nvme_tcp::wire::opcode::io::{RESERVATION_ACQUIRE, RESERVATION_REGISTER};
-use strongroom::export::vhost_user::{Owner, VhostUserDisk, VhostUserServer};
 use vhost::guest::{Guest, IO_ERROR, NO_STATUS, OK, OUT};
 
 /// Two reactors, so that the guest's queue and the hosts' need not share one.
@@ -34,25 +31,14 @@ fn fence_off(kind: RingKind) -> bool {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let slow = "kind = 'memory'\nsize = '8 MiB'\nlayers = [{ kind = 'delay', write_us = 500000 }]";
     let disk = common::encrypted("x", &common::device(&dir, slow), SectorSize::B4096);
-    let socket = dir.path().join("x.sock");
-    let config = toml::from_str(&format!("directory = '{}'", dir.path().display())).expect("a configuration");
     let target = NvmeTarget::start(dir, REACTORS, std::slice::from_ref(&disk), "");
-    let guests = VhostUserServer::start(&config, &target.remotes()).expect("a server");
-    let shown = VhostUserDisk {
-        disk,
-        path: socket.clone(),
-        owner: Owner::Host("b".to_owned()),
-        read_only: false,
-        consumer: Consumer::new_one(),
-        access: target.server().access("x", Some(HostId([b'b'; 16]))),
-    };
-    guests.add(shown).expect("a socket");
+    let guests = target.show_to_guests(&disk, Some("b"));
 
     let ((admin_a, mut a), (admin_b, mut b)) = (target.both("a", Digests::NONE), target.both("b", Digests::NONE));
     reserve(&mut a, RESERVATION_REGISTER, 0, [0, KEY_OF_A]);
     reserve(&mut b, RESERVATION_REGISTER, 0, [0, KEY_OF_B]);
     reserve(&mut b, RESERVATION_ACQUIRE, WRITE_EXCLUSIVE << 8, [KEY_OF_B, 0]);
-    let mut guest = Guest::connect(&socket, kind);
+    let mut guest = Guest::connect(&target.dir.path().join("x.sock"), kind);
     guest.queue.ring.give(&guest.chain(OUT, 8, 4096), false);
     guest.queue.publish();
     std::thread::sleep(Duration::from_millis(100));

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use strongroom::disk::Disk;
-use strongroom::export::nvme_tcp::{Host as Guest, NvmeTcpConfig, NvmeTcpServer, Placement};
+use strongroom::disk::{Consumer, Disk};
+use strongroom::export::nvme_tcp::{Host as Guest, HostId, NvmeTcpConfig, NvmeTcpServer, Placement};
+use strongroom::export::vhost_user::{Owner, VhostUserDisk, VhostUserServer};
 use strongroom::memory::HugePages;
-use strongroom::reactor::{RECEIVE_BYTES, Reactor, ReactorConfig, ReactorThread, Remote, allowed_cpus};
+use strongroom::reactor::{RECEIVE_BYTES, Reactor, ReactorConfig, ReactorThread, allowed_cpus};
 use tempfile::TempDir;
 
 use super::nvme_client::{Digests, Host, NEW_CONTROLLER, Wish};
@@ -28,12 +29,16 @@ pub fn host_nqn(host: &str) -> String {
     format!("nqn.2014-08.org.example:{host}")
 }
 
+pub fn host_id(host: &str) -> [u8; 16] {
+    [host.as_bytes()[0]; 16]
+}
+
 /// The Admin queue of a host.
 pub fn admin_wish(host: &str) -> Wish {
     Wish {
         subsystem: SUBSYSTEM.to_owned(),
         host: host_nqn(host),
-        host_id: [host.as_bytes()[0]; 16],
+        host_id: host_id(host),
         controller: NEW_CONTROLLER,
         queue: 0,
         size: 31,
@@ -91,9 +96,23 @@ impl NvmeTarget {
         self.server().addresses()[0]
     }
 
-    /// Its reactors, for another server.
-    pub fn remotes(&self) -> Vec<Remote> {
-        self.reactors.iter().map(|reactor| reactor.remote().clone()).collect()
+    /// A server on the same reactors that shows the disk to guests, too, at the socket `x.sock`: to those of a host, whom reservations of other hosts
+    /// bind, or to such that they do not concern.
+    pub fn show_to_guests(&self, disk: &Arc<Disk>, of: Option<&str>) -> VhostUserServer {
+        let folder = self.dir.path();
+        let config = toml::from_str(&format!("directory = '{}'", folder.display())).expect("a configuration");
+        let remotes: Vec<_> = self.reactors.iter().map(|reactor| reactor.remote().clone()).collect();
+        let server = VhostUserServer::start(&config, &remotes).expect("a server");
+        let shown = VhostUserDisk {
+            disk: disk.clone(),
+            path: folder.join("x.sock"),
+            owner: of.map_or_else(|| Owner::Export("x".to_owned()), |host| Owner::Host(host.to_owned())),
+            read_only: false,
+            consumer: Consumer::new_one(),
+            access: of.and_then(|host| self.server().access(disk.name(), Some(HostId(host_id(host))))),
+        };
+        server.add(shown).expect("a socket");
+        server
     }
 
     /// Runs a job on the first reactor and gives its answer back.

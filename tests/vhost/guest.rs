@@ -110,6 +110,14 @@ pub fn readable(fd: RawFd, limit: Duration) -> bool {
     epoll.wait(limit.as_millis() as i32, &mut events).is_ok_and(|count| count > 0)
 }
 
+/// The header of a request, and behind it a status that no device has given.
+pub fn write_header(memory: &SharedMemory, at: usize, kind: u32, sector: u64) {
+    memory.write(at, &kind.to_le_bytes());
+    memory.write(at + 4, &[0; 4]);
+    memory.write(at + 8, &sector.to_le_bytes());
+    memory.write(at + 16, &[NO_STATUS]);
+}
+
 /// A guest with one queue and one request at a time.
 pub struct Guest {
     pub end: FrontEnd,
@@ -150,10 +158,7 @@ impl Guest {
     }
 
     pub fn write_header(&self, kind: u32, sector: u64) {
-        self.memory.write(self.control, &kind.to_le_bytes());
-        self.memory.write(self.control + 4, &[0; 4]);
-        self.memory.write(self.control + 8, &sector.to_le_bytes());
-        self.memory.write(self.control + 16, &[NO_STATUS]);
+        write_header(&self.memory, self.control, kind, sector);
     }
 
     pub fn status(&self) -> u8 {
