@@ -5,17 +5,21 @@
 //! compared with a number from another run.
 
 mod clock;
+mod cold;
 mod limit;
 mod report;
 mod rivals;
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::Args as ClapArgs;
 use strongroom::crypto::xts::{Kernel, SectorSize, Tweak, XtsKey};
 
 use clock::Sampler;
+use cold::Cold;
 use report::{Report, Row};
 
 /// What to measure, and what to do with the result.
@@ -83,7 +87,7 @@ struct Case {
 
 /// Measures and prints; fails if `--check` finds a kernel too slow.
 pub fn measure(args: &Args) -> Result<(), Box<dyn Error>> {
-    let mut cases = cases();
+    let mut cases = cases()?;
     let mut sampler = Sampler::new();
     for _ in 0..args.rounds.max(1) {
         for case in &mut cases {
@@ -105,7 +109,7 @@ pub fn measure(args: &Args) -> Result<(), Box<dyn Error>> {
     if args.check { report.check(SLACK).map_err(Into::into) } else { Ok(()) }
 }
 
-fn cases() -> Vec<Case> {
+fn cases() -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
     for width in limit::widths() {
         let row = Row::new(format!("limit {}", width.bits()), "round", 1);
@@ -125,7 +129,13 @@ fn cases() -> Vec<Case> {
     cases.extend(
         Kernel::available().flat_map(|kernel| [SectorSize::B512, SectorSize::B4096].map(|s| moving(kernel, s))),
     );
-    cases
+    let cold = Rc::new(RefCell::new(Cold::new()?));
+    for kernel in Kernel::available() {
+        for bytes in cold::REQUESTS {
+            cases.extend(Direction::ALL.map(|direction| cold_case(&cold, kernel, direction, bytes)));
+        }
+    }
+    Ok(cases)
 }
 
 /// All implementations by name, ours first.
@@ -172,6 +182,14 @@ fn moving(kernel: Kernel, sector: SectorSize) -> Case {
     let (key, src, mut dst) = (Box::new(key(kernel)), aligned(bytes), aligned(bytes));
     let call = Box::new(move || key.encrypt(sector, Tweak::sectors(1000), &src, &mut dst));
     Case { row: Row::new(kernel.to_string(), &what, bytes), calls: 12, call }
+}
+
+/// A request that the caches know nothing of.
+fn cold_case(cold: &Rc<RefCell<Cold>>, kernel: Kernel, direction: Direction, bytes: usize) -> Case {
+    let what = format!("{} x 4096 {}, cold", bytes / 4096, direction.name());
+    let (key, cold) = (Box::new(key(kernel)), cold.clone());
+    let call = Box::new(move || cold.borrow_mut().request(&key, direction, bytes));
+    Case { row: Row::new(kernel.to_string(), &what, bytes), calls: 4 * HOT_BYTES / bytes, call }
 }
 
 /// A buffer at a page border, where buffers of the data path start.

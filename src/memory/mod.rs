@@ -19,7 +19,7 @@ pub use buffer::Buffer;
 pub use cut::Cut;
 pub use memfd::memfd;
 pub use pool::{BufferPool, LARGEST_BUFFER, PAGE};
-pub use prefetch::{LINE, prefetch_ahead, prefetch_line};
+pub use prefetch::{LINE, prefetch_ahead, prefetch_line, prefetch_line_ahead};
 pub use secret::{Secret, SecretError, SecretMemory};
 pub use segment::Segment;
 pub use swap::swap_areas;

@@ -13,8 +13,15 @@ pub const LINE: usize = 64;
 #[inline]
 pub fn prefetch_ahead(ptr: *const u8, len: usize) {
     for offset in (0..len).step_by(LINE) {
-        prefetch::<SECOND_LEVEL>(ptr.wrapping_add(offset));
+        prefetch_line_ahead(ptr.wrapping_add(offset));
     }
+}
+
+/// Asks the CPU to fetch a line into the second-level cache: one that is not needed yet, and of which many are asked for. They do not wait for the few
+/// places in which the first level keeps what it misses.
+#[inline(always)]
+pub fn prefetch_line_ahead(ptr: *const u8) {
+    prefetch::<SECOND_LEVEL>(ptr);
 }
 
 /// Asks the CPU to fetch a line that will be read soon.

@@ -39,9 +39,8 @@ pub(crate) fn percentile(samples: &[f64], part: f64) -> f64 {
 const HOT: [(&str, usize); 4] =
     [("128 x 512 enc", 512), ("128 x 512 dec", 512), ("16 x 4096 enc", 4096), ("16 x 4096 dec", 4096)];
 
-/// The small and moving tasks, as columns.
+/// The small tasks, as columns.
 const SMALL: [&str; 4] = ["1 x 512 enc", "8 x 512 enc", "32 x 512 enc", "1 x 4096 enc"];
-const MOVED: [&str; 2] = ["64 x 512 enc, moved", "8 x 4096 enc, moved"];
 
 /// All rows of a run.
 pub(crate) struct Report {
@@ -190,7 +189,13 @@ impl Report {
             }
         }
         writeln!(f, "\nHot, 32 KiB to another 32 KiB: core cycles a byte, p05 / median\n")?;
-        for row in self.rows.iter().filter(|row| MOVED.contains(&row.what.as_str())) {
+        self.rows_ending(f, ", moved")?;
+        writeln!(f, "\nAt random places of 256 MiB, the next one named: core cycles a byte, p05 / median\n")?;
+        self.rows_ending(f, ", cold")
+    }
+
+    fn rows_ending(&self, f: &mut fmt::Formatter<'_>, end: &str) -> fmt::Result {
+        for row in self.rows.iter().filter(|row| row.what.ends_with(end)) {
             writeln!(f, "{:<15}{:<25}{}", row.name, row.what, cell(row.per_byte(0.05), row.per_byte(0.5), None))?;
         }
         Ok(())

@@ -22,7 +22,7 @@
 
 use std::marker::PhantomData;
 
-use crate::memory::{LINE, prefetch_line};
+use crate::memory::{LINE, prefetch_line_ahead};
 
 use super::schedule::{ROUND_KEYS, Schedule, Schedules};
 use super::sector::{BLOCK, SectorSize, Tweak};
@@ -378,7 +378,7 @@ impl<'a, V: Vector, D: Direction> Work<'a, V, D> {
                             two.store(next.add((i + 1) * vector));
                         }
                         if i * LINE < STREAMS * vector {
-                            prefetch_line(ahead.wrapping_add(i * LINE));
+                            prefetch_line_ahead(ahead.wrapping_add(i * LINE));
                         }
                     }
                 };
