@@ -51,6 +51,17 @@ fn snapshots(target: &Target) -> usize {
     target.client().result("snapshot.list", json!({})).as_array().expect("a list").len()
 }
 
+/// Makes a snapshot look like the one of the round before the last, as if the target had been killed before it was deleted.
+fn leave_a_round(target: &Target) {
+    let all = target.client().result("snapshot.list", json!({}));
+    let last = all[0]["name"].as_str().expect("the snapshot of the last round");
+    let (conversion, round) = last.rsplit_once('-').expect("a round");
+    let before = round.parse::<u32>().expect("a number") - 1;
+    let (disk, conversion) = conversion.split_once('@').expect("of a disk");
+    target.done(&["snapshot", "create", disk, &format!("{conversion}-{before}")]);
+    assert_eq!(snapshots(target), 2);
+}
+
 #[test]
 fn a_host_goes_on_with_the_encrypted_disk_and_does_not_notice() {
     let target = Target::start_in(folder(), &two_pools("none", ""));
@@ -119,6 +130,7 @@ fn without_a_switch_a_disk_in_use_stays_ahead_until_it_is_detached() {
     Queue::connect(address).write(5, &content(5, 77));
     written.insert(5, 77);
     target.done(&["disk", "detach", "d", "--host", "web1"]);
+    leave_a_round(&target);
     let said = target.done(&["disk", "convert", "d", "e", "--encryption", "kms", "--verify"]);
     assert!(said.contains("done, verified"), "{said}");
     assert_eq!(snapshots(&target), 0);
@@ -183,6 +195,7 @@ fn a_copy_that_differs_is_found_and_given_up() {
     file.sync_all().expect("synced");
     let (out, _, code) = target.run(&["disk", "convert", "d", "e", "--encryption", "none", "--verify"]);
     assert!(code == 1 && out.contains("differs from volume d@convert-"), "{code}: {out}");
+    leave_a_round(&target);
     target.done(&["disk", "convert-cancel", "e"]);
     assert_eq!(snapshots(&target), 0);
     assert!(target.refused(&["disk", "show", "e"]).contains("no disk e"));

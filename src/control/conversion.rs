@@ -78,6 +78,11 @@ pub(super) struct Filling {
 }
 
 impl Filling {
+    /// The round before the base. Its snapshot is deleted once the base is written down; it is left if the process ends in between.
+    pub(super) fn before_base(&self) -> u32 {
+        self.base.saturating_sub(1)
+    }
+
     /// The snapshot of a round, without the source's name.
     pub(super) fn snapshot_of(&self, round: u32) -> String {
         format!("convert-{:08x}-{round}", self.tag)

@@ -214,6 +214,9 @@ impl<'a> Converting<'a> {
 
     fn convert(mut self) -> Result<Ended, Refusal> {
         let verify = self.job.wanted.verify;
+        if self.filling.before_base() > 0 {
+            self.delete_snapshot(self.filling.before_base());
+        }
         self.come_close(false)?;
         if verify {
             self.verify_all()?;

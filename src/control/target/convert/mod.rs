@@ -301,7 +301,8 @@ impl Target {
     fn delete_rounds(&self, filling: &Filling, actor: Actor) {
         let pools = self.storage.all().into_iter().filter_map(|(_, pool)| Some(pool.ok()?.pool));
         for pool in pools.filter(|pool| pool.uuid() == filling.pool) {
-            for round in [filling.base, filling.round].into_iter().filter(|round| *round > 0) {
+            let rounds = [filling.before_base(), filling.base, filling.round];
+            for round in rounds.into_iter().filter(|round| *round > 0) {
                 let name = filling.full_snapshot_of(round);
                 match self.delete_volume(&pool, &name, None, actor) {
                     Ok(()) | Err(PoolError::NotFound { .. }) => {}
